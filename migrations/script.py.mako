@@ -1,0 +1,16 @@
+"""${message}."""
+
+from migrations import structure
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = ${repr(branch_labels)}
+depends_on = ${repr(depends_on)}
+
+
+def upgrade() -> None:
+    structure.upgrade(revision)
+
+
+def downgrade() -> None:
+    structure.downgrade(revision)

@@ -1,0 +1,46 @@
+"""Runs the frozen SQL of one revision.
+
+A revision is `versions/<revision>.py` and a folder beside it: its `*.sql` files, in order of their names, are the
+upgrade, and `down.sql` is the downgrade. The text is frozen: it never refers to the living files of `sql/`.
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+from migrations import logic
+from shared.settings import get_settings
+
+VERSIONS = Path(__file__).parent / "versions"
+LOCK_TIMEOUT = "5s"
+"""A migration that cannot get a lock within this time fails and changes nothing, rather than queue behind traffic."""
+
+
+def upgrade(revision: str) -> None:
+    """Run the revision's upgrade files as the owner of the platform's objects.
+
+    Files named `*.admin.sql` run as the connecting role, because only that one may create roles and schemas.
+    """
+    for path in sorted((VERSIONS / revision).glob("*.sql")):
+        if path.name == "down.sql":
+            continue
+        run(path, as_owner=not path.name.endswith(".admin.sql"))
+
+
+def downgrade(revision: str) -> None:
+    """Remove the logic that needs the revision, undo the structure, and bring back the logic that stood before."""
+    connection = op.get_bind()
+    restorable = logic.remove_requiring(connection, revision)
+    run(VERSIONS / revision / "down.sql", as_owner=False)
+    logic.restore(connection, restorable)
+
+
+def run(path: Path, *, as_owner: bool) -> None:
+    """Execute one frozen file, with `${embedding_dimensions}` filled in."""
+    body = path.read_text().replace("${embedding_dimensions}", str(get_settings().embedding_dimensions))
+    connection = op.get_bind()
+    logic.run_script(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+    if as_owner:
+        logic.run_script(connection, "SET LOCAL ROLE ea_owner")
+    logic.run_script(connection, body)
+    logic.run_script(connection, "RESET ROLE")

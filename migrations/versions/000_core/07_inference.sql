@@ -1,0 +1,26 @@
+CREATE TABLE inference.jobs (
+  tenant_id uuid NOT NULL,
+  id uuid NOT NULL DEFAULT gen_random_uuid(),
+  turn_id uuid NOT NULL,
+  tier text NOT NULL CHECK (tier IN ('light', 'standard', 'heavy')),
+  model text NOT NULL,
+  status text NOT NULL DEFAULT 'queued' CHECK (status IN ('queued', 'running', 'completed', 'failed', 'stopped')),
+  attempts integer NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND max_attempts),
+  max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
+  leased_by text,
+  leased_until timestamptz,
+  traceparent text,
+  emitted_at timestamptz NOT NULL DEFAULT now(),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant_id, id),
+  UNIQUE (tenant_id, turn_id),
+  FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE,
+  CHECK ((status = 'running') = (leased_until IS NOT NULL))
+);
+CREATE INDEX jobs_unfinished ON inference.jobs (emitted_at) WHERE status IN ('queued', 'running');
+COMMENT ON TABLE inference.jobs IS 'The work of generating one turn''s answer. Inserting a row, or emitting it again, puts a CloudEvent into the outbox.';
+COMMENT ON COLUMN inference.jobs.leased_until IS 'Until then the process named in leased_by generates; later anyone may take the job over.';
+COMMENT ON COLUMN inference.jobs.emitted_at IS 'When the event that asks for the work was last put into the outbox.';
+COMMENT ON COLUMN inference.jobs.traceparent IS 'W3C trace context of the request that began the turn.';
+
+GRANT SELECT, INSERT, UPDATE ON inference.jobs TO app;

@@ -1,0 +1,16 @@
+"""Token budgets: limits, balances, reservations, ledger."""
+
+from migrations import structure
+
+revision = "012_budget_metrics"
+down_revision = "000_core"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    structure.upgrade(revision)
+
+
+def downgrade() -> None:
+    structure.downgrade(revision)

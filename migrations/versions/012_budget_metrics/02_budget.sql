@@ -1,0 +1,66 @@
+CREATE TABLE budget.limits (
+  tenant_id uuid NOT NULL REFERENCES core.tenants ON DELETE CASCADE,
+  period text NOT NULL CHECK (period IN ('day', 'month')),
+  tokens bigint NOT NULL CHECK (tokens >= 0),
+  PRIMARY KEY (tenant_id, period)
+);
+COMMENT ON TABLE budget.limits IS 'A tenant''s own limits; without a row, TOKEN_BUDGET_DAILY and TOKEN_BUDGET_MONTHLY hold.';
+
+CREATE TABLE budget.balances (
+  tenant_id uuid NOT NULL REFERENCES core.tenants ON DELETE CASCADE,
+  period text NOT NULL CHECK (period IN ('day', 'month')),
+  starts_on date NOT NULL,
+  tokens bigint NOT NULL,
+  settled bigint NOT NULL DEFAULT 0 CHECK (settled >= 0),
+  reserved bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+  PRIMARY KEY (tenant_id, period, starts_on),
+  CONSTRAINT within_limit CHECK (settled + reserved <= tokens)
+);
+COMMENT ON TABLE budget.balances IS 'What a tenant has used and holds in one day or month. The constraint within_limit is the budget.';
+COMMENT ON COLUMN budget.balances.tokens IS 'The limit of this period, taken over when its row was created.';
+COMMENT ON COLUMN budget.balances.starts_on IS 'First day of the period in the tenant''s time zone.';
+
+CREATE TABLE budget.reservations (
+  tenant_id uuid NOT NULL,
+  turn_id uuid NOT NULL,
+  day date NOT NULL,
+  month date NOT NULL,
+  tokens bigint NOT NULL CHECK (tokens > 0),
+  settled bigint CHECK (settled >= 0),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  closed_at timestamptz,
+  PRIMARY KEY (tenant_id, turn_id),
+  FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE,
+  CHECK ((settled IS NULL) = (closed_at IS NULL))
+);
+COMMENT ON TABLE budget.reservations IS 'The tokens a turn holds until it ends. Closed once: settled 0 means released.';
+
+CREATE TABLE budget.ledger (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  tenant_id uuid NOT NULL REFERENCES core.tenants ON DELETE CASCADE,
+  turn_id uuid NOT NULL,
+  entry text NOT NULL CHECK (entry IN ('reserve', 'settle', 'release', 'overrun')),
+  tokens bigint NOT NULL,
+  day date NOT NULL,
+  month date NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX ledger_tenant ON budget.ledger (tenant_id, day);
+COMMENT ON TABLE budget.ledger IS 'Append-only: every movement of every balance, from which the balances can be recomputed.';
+COMMENT ON COLUMN budget.ledger.turn_id IS 'No foreign key: what was spent stays spent when the conversation is deleted.';
+COMMENT ON COLUMN budget.ledger.entry IS 'reserve adds to reserved; release takes the whole reservation back; settle adds to settled; overrun was used beyond the limit and could not be charged.';
+
+DO $$
+DECLARE
+  protected text;
+BEGIN
+  FOREACH protected IN ARRAY ARRAY['budget.limits', 'budget.balances', 'budget.reservations', 'budget.ledger'] LOOP
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', protected);
+    EXECUTE format('CREATE POLICY tenant ON %s FOR SELECT TO app USING (tenant_id = (SELECT core.current_tenant()))', protected);
+    EXECUTE format('COMMENT ON POLICY tenant ON %s IS %L', protected, 'The functions read the current tenant''s rows; only budget''s own functions write.');
+    EXECUTE format('CREATE POLICY dba ON %s FOR SELECT TO dba_readonly USING (true)', protected);
+    EXECUTE format('COMMENT ON POLICY dba ON %s IS %L', protected, 'Database administrators read every tenant.');
+    EXECUTE format('GRANT SELECT ON %s TO app, dba_readonly', protected);
+  END LOOP;
+END
+$$;

@@ -1,0 +1,94 @@
+"""The deployment's variables, named as in the operators' runbook, read once a process."""
+
+from functools import cache
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published dev default, refused in prod
+
+
+class Settings(BaseSettings):
+    """Every variable that the platform reads. Field names are the variables in lower case; units are in the names."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    environment: Literal["dev", "prod", "test"] = "dev"
+
+    database_url: SecretStr = SecretStr("postgresql://app:app_password@localhost:5432/enterprise_agents")
+    migration_database_url: SecretStr | None = None
+    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
+
+    dev_jwt_secret: SecretStr = SecretStr(DEV_JWT_SECRET)
+    oidc_issuer_url: str = "http://localhost:8080/realms/dev"
+    oidc_audience: str = "enterprise-agents-api"
+
+    litellm_base_url: str = "http://localhost:4000"
+    litellm_api_key: SecretStr = SecretStr("sk-dev-key")
+    litellm_default_model: str = "openai/gpt-4o-mini"
+    litellm_embedding_model: str = "openai/text-embedding-3-small"
+    model_routing_enabled: bool = True
+    model_light: str = "ollama/qwen2.5:7b"
+    model_standard: str = "ollama/qwen2.5:32b"
+    model_heavy: str = "vllm/qwen2.5:72b"
+    model_connect_timeout_seconds: Annotated[float, Field(gt=0)] = 5
+    model_first_token_timeout_seconds: Annotated[float, Field(gt=0)] = 120
+    model_token_timeout_seconds: Annotated[float, Field(gt=0)] = 30
+
+    token_budget_daily: Annotated[int, Field(ge=0)] = 1_000_000
+    token_budget_monthly: Annotated[int, Field(ge=0)] = 20_000_000
+
+    chunk_size_tokens: Annotated[int, Field(ge=64, le=2048)] = 512
+    chunk_overlap_tokens: Annotated[int, Field(ge=0, le=256)] = 50
+    vector_top_k: Annotated[int, Field(ge=1, le=20)] = 5
+    embedding_dimensions: Annotated[int, Field(ge=1, le=4000)] = 1536
+
+    background_worker_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
+    rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
+    region: str = "local"
+
+    job_lease_seconds: Annotated[float, Field(ge=1)] = 15
+    stream_ttl_seconds: Annotated[int, Field(ge=1)] = 600
+    stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
+
+    def for_database(self) -> dict[str, str]:
+        """Return the variables that the logic in PostgreSQL reads from ops.settings, as text."""
+        names = (
+            "token_budget_daily",
+            "token_budget_monthly",
+            "vector_top_k",
+            "model_routing_enabled",
+            "model_light",
+            "model_standard",
+            "model_heavy",
+            "litellm_default_model",
+            "region",
+        )
+        return {name: str(getattr(self, name)) for name in names}
+
+    def database_dsn(self) -> str:
+        """Return the functions' connection string for psycopg."""
+        return with_scheme(self.database_url.get_secret_value(), "postgresql")
+
+    def migration_url(self, scheme: str) -> str:
+        """Return the connection string of the role that migrates, for the given URL scheme."""
+        return with_scheme((self.migration_database_url or self.database_url).get_secret_value(), scheme)
+
+
+def with_scheme(url: str, scheme: str) -> str:
+    """Return the URL under another scheme: the runbook's `postgresql+asyncpg://` names a driver that is not used here.
+
+    SQLAlchemy's pool parameters (`pool_size`, `max_overflow`, `pool_pre_ping`, `pool_recycle`) are no connection options
+    of PostgreSQL and are left out; `shared.database` reads pool_size and max_overflow itself.
+    """
+    parts = urlsplit(url)
+    query = "&".join(item for item in parts.query.split("&") if item and not item.startswith(("pool_", "max_overflow")))
+    return urlunsplit(parts._replace(scheme=scheme, query=query))
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the process's settings; raises pydantic.ValidationError that names each wrong variable."""
+    return Settings()

@@ -1,0 +1,38 @@
+-- requires: 012_budget_metrics
+CREATE OR REPLACE FUNCTION inference.claim(p_job_id uuid, p_worker text, p_lease interval)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_job inference.jobs;
+  v_max_tokens integer;
+BEGIN
+  SELECT * INTO v_job FROM inference.jobs AS j WHERE j.tenant_id = v_tenant AND j.id = p_job_id FOR UPDATE;
+  IF NOT FOUND THEN
+    PERFORM ops.raise_problem('not_found', 'There is no such job in the event''s tenant.', jsonb_build_object('job_id', p_job_id));
+  ELSIF v_job.status IN ('completed', 'failed', 'stopped') THEN
+    RETURN jsonb_build_object('outcome', 'done', 'turn_id', v_job.turn_id);
+  ELSIF v_job.status = 'running' AND v_job.leased_until > clock_timestamp() THEN
+    RETURN jsonb_build_object('outcome', 'busy', 'turn_id', v_job.turn_id);
+  ELSIF v_job.attempts >= v_job.max_attempts THEN
+    -- The sweeper ends it; until then it is in nobody's hands.
+    RETURN jsonb_build_object('outcome', 'exhausted', 'turn_id', v_job.turn_id);
+  END IF;
+  UPDATE inference.jobs AS j
+  SET status = 'running', attempts = j.attempts + 1, leased_by = p_worker, leased_until = clock_timestamp() + p_lease
+  WHERE j.tenant_id = v_tenant AND j.id = p_job_id
+  RETURNING j.* INTO v_job;
+  UPDATE chat.turns AS t SET status = 'running', started_at = coalesce(t.started_at, clock_timestamp())
+  WHERE t.tenant_id = v_tenant AND t.id = v_job.turn_id
+  RETURNING t.max_tokens INTO v_max_tokens;
+  RETURN jsonb_build_object(
+    'outcome', 'claimed', 'turn_id', v_job.turn_id, 'attempt', v_job.attempts, 'model', v_job.model, 'tier', v_job.tier,
+    'max_tokens', v_max_tokens, 'messages', chat.prompt(v_job.turn_id));
+END
+$$;
+
+COMMENT ON FUNCTION inference.claim(uuid, text, interval) IS
+  'Leases a job: {outcome: claimed, turn_id, attempt, model, tier, max_tokens, messages}; outcome busy (leased elsewhere), done, or exhausted (no attempt left). Raises not_found.';
+GRANT EXECUTE ON FUNCTION inference.claim(uuid, text, interval) TO app;

@@ -1,0 +1,55 @@
+-- requires: 012_budget_metrics
+CREATE OR REPLACE FUNCTION inference.complete(
+  p_job_id uuid, p_worker text, p_attempt integer, p_status text, p_content text,
+  p_prompt_tokens integer, p_completion_tokens integer, p_event_source text, p_event_id text
+)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_turn chat.turns;
+  v_message uuid;
+BEGIN
+  UPDATE inference.jobs AS j
+  SET status = p_status, leased_by = NULL, leased_until = NULL
+  FROM chat.turns AS t
+  WHERE j.tenant_id = v_tenant AND j.id = p_job_id
+    AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
+    AND t.tenant_id = j.tenant_id AND t.id = j.turn_id
+  RETURNING t.* INTO v_turn;
+  IF NOT FOUND THEN
+    PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
+  END IF;
+
+  INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content)
+  VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content)
+  RETURNING id INTO v_message;
+  INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
+  SELECT v_tenant, v_message, p.ordinal, d.id, c.id, d.name, c.heading, left(c.content, 300)
+  FROM (
+    SELECT DISTINCT cited.number[1]::numeric AS n
+    FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)
+  ) AS marker
+  JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n
+  JOIN rag.chunks AS c ON c.tenant_id = v_tenant AND c.id = p.chunk_id
+  JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = c.document_id;
+
+  -- Usage that the model server did not report is estimated.
+  UPDATE chat.turns AS t
+  SET status = p_status, finished_at = clock_timestamp(),
+      prompt_tokens = coalesce(p_prompt_tokens, budget.estimate_tokens(chat.prompt(v_turn.id)::text)),
+      completion_tokens = coalesce(p_completion_tokens, budget.estimate_tokens(p_content))
+  WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
+  RETURNING t.* INTO v_turn;
+  UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
+  PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens + v_turn.completion_tokens);
+  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  RETURN chat.turn_result(v_turn.id);
+END
+$$;
+
+COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text) IS
+  'Ends a job as completed or stopped: message, citations, usage, settlement and inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
+GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text) TO app;

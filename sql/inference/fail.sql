@@ -1,0 +1,37 @@
+-- requires: 012_budget_metrics
+CREATE OR REPLACE FUNCTION inference.fail(
+  p_job_id uuid, p_worker text, p_attempt integer, p_code text, p_detail text, p_generated text,
+  p_event_source text, p_event_id text
+)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_turn uuid;
+BEGIN
+  UPDATE inference.jobs AS j
+  SET status = 'failed', leased_by = NULL, leased_until = NULL
+  WHERE j.tenant_id = v_tenant AND j.id = p_job_id
+    AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
+  RETURNING j.turn_id INTO v_turn;
+  IF NOT FOUND THEN
+    PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
+  END IF;
+  -- Nothing generated, nothing charged; a broken answer costs its prompt and what was generated of it.
+  UPDATE chat.turns AS t
+  SET status = 'failed', error_code = p_code, error_detail = left(p_detail, 2000), finished_at = clock_timestamp(),
+      prompt_tokens = CASE p_generated WHEN '' THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
+      completion_tokens = budget.estimate_tokens(p_generated)
+  WHERE t.tenant_id = v_tenant AND t.id = v_turn;
+  PERFORM budget.settle(v_turn, t.prompt_tokens + t.completion_tokens)
+  FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;
+  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  RETURN chat.turn_result(v_turn);
+END
+$$;
+
+COMMENT ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text) IS
+  'Ends a job as failed with a stable code: the turn, its reservation and the inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
+GRANT EXECUTE ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text) TO app;

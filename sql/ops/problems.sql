@@ -1,0 +1,17 @@
+-- requires: 000_core
+-- The errors that the platform's SQL raises, named once. shared/problems.py gives each its HTTP status.
+CREATE OR REPLACE FUNCTION ops.problems()
+RETURNS TABLE (code text, sqlstate text, meaning text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+  VALUES
+    ('tenant_unset', 'EA001', 'The statement acts for no tenant, or for one that does not exist.'),
+    ('not_found', 'EA002', 'No such object among those that the caller may see.'),
+    ('idempotency_conflict', 'EA003', 'The idempotency key was used for a different request.'),
+    ('budget_exceeded', 'EA004', 'A reservation does not fit into what is left of a budget.'),
+    ('lease_lost', 'EA005', 'Another worker has taken the work over, or it has ended.'),
+    ('no_model', 'EA006', 'No enabled model can answer.')
+$$;
+
+COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';
+GRANT EXECUTE ON FUNCTION ops.problems() TO app, relay, dba_readonly;
