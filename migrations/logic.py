@@ -135,8 +135,11 @@ def drift(connection: Connection, revisions: frozenset[str], root: Path = SQL_RO
 
 def run_script(connection: Connection, script: str) -> None:
     """Run several statements in the connection's transaction, past SQLAlchemy, which would read % and : as parameters."""
-    with connection.connection.cursor() as cursor:
+    cursor = connection.connection.cursor()
+    try:
         cursor.execute(script)
+    finally:
+        cursor.close()
 
 
 def _execute(connection: Connection, files: list[LogicFile]) -> None:

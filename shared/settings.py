@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published dev default, refused in prod
+DEV_ISSUER = "http://localhost:8080/realms/dev"
+DEV_AUDIENCE = "enterprise-agents-api"
 
 
 class Settings(BaseSettings):
@@ -22,8 +24,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
 
     dev_jwt_secret: SecretStr = SecretStr(DEV_JWT_SECRET)
-    oidc_issuer_url: str = "http://localhost:8080/realms/dev"
-    oidc_audience: str = "enterprise-agents-api"
+    oidc_issuer_url: str = DEV_ISSUER
+    oidc_audience: str = DEV_AUDIENCE
 
     litellm_base_url: str = "http://localhost:4000"
     litellm_api_key: SecretStr = SecretStr("sk-dev-key")

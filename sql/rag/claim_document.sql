@@ -19,7 +19,7 @@ BEGIN
     RETURN jsonb_build_object('outcome', 'busy');
   END IF;
   UPDATE rag.documents AS d
-  SET status = 'processing', stage = 'chunking', attempts = d.attempts + 1, leased_by = p_worker,
+  SET status = 'processing', stage = 'chunking', chunks_total = 0, chunks_embedded = 0, attempts = d.attempts + 1, leased_by = p_worker,
       leased_until = clock_timestamp() + p_lease, updated_at = now()
   WHERE d.tenant_id = v_tenant AND d.id = p_document_id;
   RETURN jsonb_build_object('outcome', 'claimed', 'content', v_document.content, 'media_type', v_document.media_type,

@@ -1,0 +1,84 @@
+"""Following a turn to its end, whatever happens to Redis or to the process that generates."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared import logs
+from shared.problems import Problem
+from shared.streams import HEARTBEAT, StreamEvent, endings, key, read
+
+CHECK_SECONDS = 2.0
+"""How often a reader that hears nothing asks PostgreSQL whether the turn has ended without a word in the stream."""
+ENDED = frozenset({"completed", "failed", "stopped"})
+
+ReadTurn = Callable[[], Awaitable[dict[str, Any]]]
+
+
+async def follow(
+    redis: Redis,
+    turn_id: UUID,
+    after: str,
+    read_turn: ReadTurn,
+    heartbeat_seconds: float,
+    *,
+    begun: bool = False,
+) -> AsyncIterator[bytes]:
+    """Yield the turn's events after a position, with heartbeats, until it has ended.
+
+    The stream is Redis'; the truth is PostgreSQL's. When the stream has expired, or Redis fails, or the end was never
+    written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of the
+    text replaces it by the whole. `begun` says that the turn is not new, so that its stream may have expired.
+    """
+    heard = time.monotonic()
+    try:
+        if begun and not await redis.exists(key(turn_id)) and (turn := await _stored(read_turn)) is not None:
+            for told in tell(turn):
+                yield told.encode()
+            return
+        async for event in read(redis, turn_id, after, CHECK_SECONDS):
+            if event is not None:
+                heard = time.monotonic()
+                yield event.encode()
+                continue
+            turn = await _stored(read_turn)
+            if turn is not None:
+                for told in tell(turn):
+                    yield told.encode()
+                return
+            if time.monotonic() - heard >= heartbeat_seconds:
+                heard = time.monotonic()
+                yield HEARTBEAT
+    except (RedisError, OSError) as error:
+        logs.warning("stream_unreadable", turn_id=turn_id, error=type(error).__name__)
+    else:
+        return
+    while (turn := await _stored(read_turn)) is None:
+        yield HEARTBEAT
+        await asyncio.sleep(CHECK_SECONDS)
+    for told in tell(turn):
+        yield told.encode()
+
+
+async def _stored(read_turn: ReadTurn) -> dict[str, Any] | None:
+    """Return the turn if it has ended; a database that does not answer just now is asked again later."""
+    try:
+        turn = await read_turn()
+    except Problem as problem:
+        if problem.code != "database_unavailable":
+            raise
+        return None
+    return turn if turn["status"] in ENDED else None
+
+
+def tell(turn: dict[str, Any]) -> list[StreamEvent]:
+    """Return the events that a turn which has ended amounts to."""
+    events = [StreamEvent("turn.restarted", {"reason": "stored"})]
+    if turn["answer"]:
+        events.append(StreamEvent("turn.delta", {"text": turn["answer"]}))
+    return [*events, *endings(turn)]

@@ -1,0 +1,99 @@
+"""The shapes of the chat function's requests and answers."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+MAX_MESSAGE_CHARS = 100_000
+MAX_TOKENS = 32_768
+IDEMPOTENCY_KEY_CHARS = 255
+
+CollectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Question(BaseModel):
+    """A question: in a new conversation, or in one of the caller's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARS)
+    conversation_id: UUID | None = None
+    collections: Annotated[list[CollectionName], Field(min_length=1, max_length=100)] | None = None
+    """Names of the collections to search; all of the tenant's by default."""
+    model: str | None = Field(default=None, min_length=1, max_length=200)
+    """`auto`, a tier, or a model's name; `auto` by default."""
+    max_tokens: int = Field(default=1024, ge=1, le=MAX_TOKENS)
+    stream: bool = True
+
+    @field_validator("message")
+    @classmethod
+    def _says_something(cls, message: str) -> str:
+        if not message.strip():
+            raise ValueError("must not be blank")
+        if "\0" in message:
+            raise ValueError("must not contain NUL characters")
+        return message
+
+
+class Passage(BaseModel):
+    """A passage put before the model."""
+
+    n: int
+    document: str
+    heading: str
+    score: float
+
+
+class Accepted(BaseModel):
+    """What was decided before the answer: the event `turn.accepted`."""
+
+    turn_id: UUID
+    conversation_id: UUID
+    status: str
+    model: str
+    tier: Literal["light", "standard", "heavy"]
+    routing: dict[str, Any]
+    retrieval: dict[str, Any]
+    passages: list[Passage]
+    max_tokens: int
+    reserved_tokens: int
+    replayed: bool
+
+
+class Citation(BaseModel):
+    """A passage that the answer refers to by [n]."""
+
+    n: int
+    document: str
+    heading: str
+    quote: str
+    document_id: UUID | None
+    chunk_id: UUID | None
+
+
+class Usage(BaseModel):
+    """Tokens, as the model server counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Turn(BaseModel):
+    """How a turn stands or ended."""
+
+    turn_id: UUID
+    conversation_id: UUID
+    status: Literal["queued", "running", "completed", "failed", "stopped"]
+    model: str
+    tier: str
+    answer: str | None
+    citations: list[Citation]
+    usage: Usage | None
+    charged_tokens: int | None
+    budget: dict[str, Any]
+    error: dict[str, str] | None
+    created_at: datetime
+    finished_at: datetime | None

@@ -1,0 +1,147 @@
+"""The operations on turns. Every rule is in the database: here requests are read, and answers and streams written."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from functions.chat.follow import follow
+from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
+from shared import logs, metrics
+from shared.access import Admission, admit
+from shared.embeddings import embed
+from shared.http import parse, read_body
+from shared.principal import Principal
+from shared.problems import Problem
+from shared.runtime import runtime
+from shared.settings import get_settings
+from shared.streams import BEGINNING, POSITION, StreamEvent
+
+MAX_BODY_BYTES = 1024 * 1024
+EMBEDDING_TIMEOUT_SECONDS = 5.0
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def ask(request: Request) -> Response:
+    """Begin a turn and stream its answer."""
+    admission = await admit(request)
+    question = parse(Question, await read_body(request, MAX_BODY_BYTES))
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS:
+        raise Problem("invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} characters.")
+
+    begun = time.perf_counter()
+    embedding = await _embed(question.message)
+    embedded = time.perf_counter()
+    database = await runtime.database()
+    accepted = await database.call(
+        "chat.begin_turn",
+        admission.principal,
+        p_message=question.message,
+        p_embedding=embedding,
+        p_conversation_id=question.conversation_id,
+        p_collections=question.collections,
+        p_idempotency_key=key,
+        p_max_tokens=question.max_tokens,
+        p_model=question.model,
+        p_traceparent=request.headers.get("traceparent"),
+    )
+    decided = time.perf_counter()
+    turn_id = accepted["turn_id"]
+    steps = {"embedding": embedded - begun, "begin_turn": decided - embedded}
+    for step, seconds in steps.items():
+        metrics.steps().labels(step).observe(seconds)
+    logs.info(
+        "turn_accepted",
+        turn_id=turn_id,
+        tenant_id=admission.principal.tenant_id,
+        replayed=accepted["replayed"],
+    )
+
+    headers = {
+        **STREAM_HEADERS,
+        **admission.headers(),
+        "X-Turn-Id": turn_id,
+        "Location": f"/turns/{turn_id}",
+        "Server-Timing": _server_timing(admission, steps),
+    }
+    if not question.stream:
+        return JSONResponse(accepted, status_code=202, headers=headers)
+    return StreamingResponse(
+        _events(admission.principal, UUID(turn_id), BEGINNING, accepted),
+        media_type="text/event-stream",
+        headers=headers,
+    )
+
+
+async def show(request: Request) -> Response:
+    """Tell how a turn stands or ended."""
+    admission = await admit(request)
+    return JSONResponse(await _read(admission.principal, request.path_params["turn_id"]), headers=admission.headers())
+
+
+async def resume(request: Request) -> Response:
+    """Stream a turn's events from the beginning, or after the position that the client has seen."""
+    admission = await admit(request)
+    turn_id = request.path_params["turn_id"]
+    after = request.headers.get("last-event-id", BEGINNING)
+    if not POSITION.fullmatch(after):
+        raise Problem("invalid_request", "Last-Event-ID is not a position of this stream.")
+    await _read(admission.principal, turn_id)
+    return StreamingResponse(
+        _events(admission.principal, turn_id, after, None),
+        media_type="text/event-stream",
+        headers={**STREAM_HEADERS, **admission.headers(), "X-Turn-Id": str(turn_id)},
+    )
+
+
+async def stop(request: Request) -> Response:
+    """End a turn."""
+    admission = await admit(request)
+    database = await runtime.database()
+    turn = await database.call("chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"])
+    return JSONResponse(turn, headers=admission.headers())
+
+
+async def _embed(message: str) -> str | None:
+    """Return the question's vector, or None when the endpoint does not answer: then the search is by text alone."""
+    settings = get_settings()
+    try:
+        [vector] = await embed([message], settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS, retries=0)
+    except Problem as problem:
+        if problem.code != "embedding_unavailable":
+            raise
+        metrics.problems().labels(problem.code).inc()
+        logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
+        return None
+    return vector
+
+
+async def _read(principal: Principal, turn_id: UUID) -> dict[str, Any]:
+    database = await runtime.database()
+    turn: dict[str, Any] = await database.call("chat.read_turn", principal, p_turn_id=turn_id)
+    return turn
+
+
+async def _events(
+    principal: Principal, turn_id: UUID, after: str, accepted: dict[str, Any] | None
+) -> AsyncIterator[bytes]:
+    if accepted is not None:
+        yield StreamEvent("turn.accepted", accepted).encode()
+
+    async def read_turn() -> dict[str, Any]:
+        return await _read(principal, turn_id)
+
+    heartbeat = get_settings().stream_heartbeat_seconds
+    begun = accepted is None or accepted["replayed"]
+    async for chunk in follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun):
+        yield chunk
+
+
+def _server_timing(admission: Admission, steps: dict[str, float]) -> str:
+    """Return the steps' durations as a Server-Timing header (W3C), in milliseconds."""
+    durations = {"auth": admission.auth_seconds, "rate_limit": admission.rate_seconds, **steps}
+    return ", ".join(f"{step};dur={seconds * 1000:.2f}" for step, seconds in durations.items())

@@ -1,0 +1,35 @@
+"""The tick: SQL finds work whose worker died or whose event was lost; readers of a turn that it failed are told."""
+
+from shared import logs, metrics
+from shared.events import Event
+from shared.principal import Principal
+from shared.runtime import runtime
+from shared.settings import get_settings
+from shared.streams import TurnWriter, endings
+
+ACTOR = "function:sweeper"
+LAST_ATTEMPT = 1_000_000
+"""The sweeper's word is the last, whichever attempt may still write."""
+
+
+async def sweep(event: Event) -> None:
+    """Sweep the jobs and documents of all tenants; safe to run twice or side by side."""
+    database = await runtime.database()
+    for row in await database.rows("inference.sweep"):
+        logs.warning(
+            "job_swept",
+            turn_id=row["turn_id"],
+            tenant_id=row["tenant_id"],
+            outcome=row["outcome"],
+            code=row["code"],
+        )
+        if row["outcome"] == "failed":
+            metrics.problems().labels(row["code"]).inc()
+            principal = Principal(row["tenant_id"], ACTOR)
+            turn = await database.call("chat.turn_result", principal, p_turn_id=row["turn_id"])
+            writer = TurnWriter(runtime.redis(), row["turn_id"], LAST_ATTEMPT, get_settings().stream_ttl_seconds)
+            for ending in endings(turn):
+                await writer.write(ending.event, ending.data)
+    documents = await database.call("rag.sweep_documents")
+    if documents:
+        logs.warning("documents_swept", count=documents, event_id=event.id)

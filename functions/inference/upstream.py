@@ -1,0 +1,149 @@
+"""The model's side: one streamed chat completion from any OpenAI-compatible endpoint.
+
+The openai SDK sends the request, retries until the first byte, and names the errors. The token path reads its raw event
+lines: building the SDK's typed chunks costs several times what the rest of a stream does. The SDK is imported with the
+first job.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from shared.embeddings import endpoint
+from shared.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types.chat import ChatCompletionMessageParam
+
+DATA = "data:"
+DONE = "[DONE]"
+
+
+class UpstreamError(Exception):
+    """The model server failed the request; `code` is stable and `detail` is for people."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the server counted, in tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@cache
+def client() -> "AsyncOpenAI":
+    """Return the process's client."""
+    from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+
+    settings = get_settings()
+    return AsyncOpenAI(
+        base_url=endpoint(settings),
+        api_key=settings.litellm_api_key.get_secret_value(),
+        http_client=DefaultAioHttpClient(),
+        timeout=Timeout(
+            settings.model_token_timeout_seconds,
+            connect=settings.model_connect_timeout_seconds,
+            read=settings.model_first_token_timeout_seconds,
+        ),
+        max_retries=2,
+    )
+
+
+async def generate(
+    model: str, messages: "list[ChatCompletionMessageParam]", max_tokens: int, settings: Settings
+) -> AsyncGenerator[Token | Usage, None]:
+    """Yield the answer's tokens, and the usage if the server reports it.
+
+    Raises UpstreamError `model_unavailable` (no connection, 5xx), `model_timeout` (no first token, or a pause),
+    `model_refused` (4xx), and `model_stream_broken` (the stream ended early or is not understood).
+    """
+    from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
+
+    try:
+        async with client().chat.completions.with_streaming_response.create(
+            model=model,
+            messages=messages,
+            max_tokens=max_tokens,
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as response:
+            async for item in _items(response.iter_lines(), settings):
+                yield item
+    except APITimeoutError as error:
+        raise UpstreamError("model_timeout", "The model server did not begin to answer in time.") from error
+    except APIConnectionError as error:
+        raise UpstreamError("model_unavailable", "The model server cannot be reached.") from error
+    except APIStatusError as error:
+        code = "model_unavailable" if error.status_code >= 500 or error.status_code == 429 else "model_refused"  # noqa: PLR2004
+        raise UpstreamError(code, f"The model server answered {error.status_code}: {_message(error.body)}") from error
+    except OpenAIError as error:
+        raise UpstreamError(
+            "model_stream_broken", f"The model server's answer failed: {type(error).__name__}."
+        ) from error
+
+
+async def _items(lines: AsyncIterator[str], settings: Settings) -> AsyncIterator[Token | Usage]:
+    """Read the event lines until [DONE]; a stream that ends before, or after no finish_reason, is broken."""
+    finished, patience = False, settings.model_first_token_timeout_seconds
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                line = await anext(lines)
+        except StopAsyncIteration:
+            break
+        except TimeoutError as error:
+            raise UpstreamError("model_timeout", f"The model server was silent for {patience:g} s.") from error
+        except OSError as error:
+            raise UpstreamError("model_stream_broken", "The model server cut the stream.") from error
+        if not line.startswith(DATA):
+            continue
+        payload = line.removeprefix(DATA).strip()
+        if payload == DONE:
+            finished = True
+            break
+        chunk = _parse(payload)
+        patience = settings.model_token_timeout_seconds
+        for choice in chunk.get("choices") or ():
+            finished = finished or choice.get("finish_reason") is not None
+            if text := (choice.get("delta") or {}).get("content"):
+                yield Token(text)
+        if usage := chunk.get("usage"):
+            yield Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
+    if not finished:
+        raise UpstreamError("model_stream_broken", "The model server cut the stream.")
+
+
+def _parse(payload: str) -> dict[str, Any]:
+    try:
+        chunk = json.loads(payload)
+    except ValueError as error:
+        raise UpstreamError("model_stream_broken", "The model server sent something that is not JSON.") from error
+    if not isinstance(chunk, dict):
+        raise UpstreamError("model_stream_broken", "The model server sent something that is no completion chunk.")
+    if failure := chunk.get("error"):
+        raise UpstreamError("model_stream_broken", f"The model server reported: {_message(failure)}")
+    return chunk
+
+
+def _message(body: object) -> str:
+    """Return the message of an error in the OpenAI API's shape, at most 300 characters."""
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("error") or body
+    return str(body)[:300]

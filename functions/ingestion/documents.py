@@ -1,0 +1,124 @@
+"""Taking documents in, over HTTP and by event, and telling how far they are."""
+
+import codecs
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from functions.ingestion.models import Document, Submission, Target
+from shared import logs
+from shared.access import admit
+from shared.events import Event
+from shared.http import read_body, validate
+from shared.principal import Principal
+from shared.problems import Problem
+from shared.runtime import runtime
+
+MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
+MEDIA_TYPES = ("text/markdown", "text/plain")
+ACTOR = "function:ingestion"
+
+
+async def upload(request: Request) -> Response:
+    """Store the body as a document."""
+    admission = await admit(request)
+    target = validate(Target, dict(request.query_params))
+    media_type, charset = _content_type(request.headers.get("content-type", ""))
+    content = _decode(await read_body(request, MAX_DOCUMENT_BYTES), charset)
+    document_id = await _store(admission.principal, target, media_type, content)
+    document = await _find(admission.principal, document_id)
+    return JSONResponse(
+        document, status_code=202, headers={**admission.headers(), "Location": f"/documents/{document_id}"}
+    )
+
+
+async def show(request: Request) -> Response:
+    """Tell how far a document is."""
+    admission = await admit(request)
+    document = await _find(admission.principal, request.path_params["document_id"])
+    return JSONResponse(document, headers=admission.headers())
+
+
+async def list_all(request: Request) -> Response:
+    """Tell how far the documents are, of all collections or of one."""
+    admission = await admit(request)
+    database = await runtime.database()
+    rows = await database.rows(
+        "rag.document_status", admission.principal, p_collection=request.query_params.get("collection")
+    )
+    return JSONResponse({"documents": [_shape(row) for row in rows]}, headers=admission.headers())
+
+
+async def store_submitted(event: Event) -> None:
+    """Store a document that an event carries; storing it asks for its indexing by another event."""
+    submission = validate(Submission, event.data)
+    media_type, _ = _content_type(submission.media_type)
+    _check_text(submission.content)
+    await _store(event.principal(ACTOR), submission, media_type, submission.content, event)
+
+
+async def _store(
+    principal: Principal, target: Target, media_type: str, content: str, event: Event | None = None
+) -> UUID | None:
+    database = await runtime.database()
+    document_id: UUID | None = await database.call(
+        "rag.store_document",
+        principal,
+        p_collection=target.collection,
+        p_name=target.name,
+        p_media_type=media_type,
+        p_content=content,
+        p_event_source=event.source if event else None,
+        p_event_id=event.id if event else None,
+    )
+    logs.info("document_stored", document_id=document_id, tenant_id=principal.tenant_id, name=target.name)
+    return document_id
+
+
+async def _find(principal: Principal, document_id: UUID | None) -> dict[str, Any]:
+    database = await runtime.database()
+    rows = await database.rows("rag.document_status", principal, p_document_id=document_id)
+    if not rows:
+        raise Problem("not_found", "There is no such document.", extra={"document_id": str(document_id)})
+    return _shape(rows[0])
+
+
+def _shape(row: dict[str, Any]) -> dict[str, Any]:
+    return Document.model_validate(row).model_dump(mode="json")
+
+
+def _content_type(value: str) -> tuple[str, str]:
+    """Return media type and charset; raises Problem `unsupported_media_type`."""
+    media_type, _, parameters = value.partition(";")
+    media_type = media_type.strip().lower()
+    if media_type not in MEDIA_TYPES:
+        raise Problem(
+            "unsupported_media_type",
+            f"Send one of {', '.join(MEDIA_TYPES)} as Content-Type.",
+            headers={"Accept-Post": ", ".join(MEDIA_TYPES)},
+        )
+    name, _, charset = parameters.strip().partition("=")
+    charset = charset.strip('" ') if name.lower() == "charset" else "utf-8"
+    try:
+        return media_type, codecs.lookup(charset).name
+    except LookupError as error:
+        raise Problem("unsupported_media_type", "The charset of the Content-Type is not known.") from error
+
+
+def _decode(body: bytes, charset: str) -> str:
+    try:
+        text = body.decode(charset).removeprefix("\ufeff")
+    except (UnicodeDecodeError, LookupError, AttributeError) as error:
+        raise Problem("undecodable_document", f"The document is not {charset} text.") from error
+    _check_text(text)
+    return text
+
+
+def _check_text(text: str) -> None:
+    """Refuse what cannot be a text: nothing, or control characters that no text file has."""
+    if not text.strip():
+        raise Problem("undecodable_document", "The document is empty.")
+    if "\0" in text:
+        raise Problem("undecodable_document", "The document contains NUL characters: it is not text.")

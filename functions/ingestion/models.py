@@ -1,0 +1,57 @@
+"""The shapes of the ingestion function's requests, answers and events."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class Target(BaseModel):
+    """Where a document belongs."""
+
+    collection: Collection = "default"
+    name: Name
+
+
+class Submission(Target):
+    """The data of `ingestion.submitted`: a whole document inside an event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    media_type: str = "text/markdown"
+    content: str = Field(min_length=1)
+
+
+class Received(BaseModel):
+    """The data of `ingestion.received`: a stored document waits for its indexing."""
+
+    document_id: UUID
+    version: int
+
+
+class Document(BaseModel):
+    """How far a document is."""
+
+    id: UUID
+    collection: str
+    name: str
+    media_type: str
+    version: int
+    status: Literal["received", "processing", "indexed", "failed"]
+    stage: Literal["received", "chunking", "embedding", "indexed"]
+    chunks_total: int
+    chunks_embedded: int
+    error_code: str | None
+    error_detail: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class Documents(BaseModel):
+    """The documents of a tenant, or of one collection."""
+
+    documents: list[Document]

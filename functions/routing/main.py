@@ -1,0 +1,62 @@
+"""The `routing` function: which model would answer, and why."""
+
+from functions_framework.aio import http
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from shared.access import admit
+from shared.http import Operation, application, parse, read_body
+from shared.runtime import runtime
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class Question(BaseModel):
+    """A question to route without asking it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message: str = Field(min_length=1, max_length=100_000)
+    model: str | None = Field(default=None, max_length=200)
+
+
+class Choice(BaseModel):
+    """The decision and its reason."""
+
+    model: str
+    tier: str
+    rule: str | None
+    reason: str
+    requested: str
+
+
+async def explain(request: Request) -> Response:
+    """Run routing.choose on a text: nothing is stored, reserved or generated."""
+    principal = (await admit(request)).principal
+    question = parse(Question, await read_body(request, MAX_BODY_BYTES))
+    database = await runtime.database()
+    choice = await database.call("routing.choose", principal, p_question=question.message, p_requested=question.model)
+    return JSONResponse(choice)
+
+
+async def list_models(request: Request) -> Response:
+    """List the models and their tiers."""
+    principal = (await admit(request)).principal
+    database = await runtime.database()
+    return JSONResponse({"models": await database.rows("routing.list_models", principal)})
+
+
+APPLICATION = application(
+    "Routing",
+    [
+        Operation("POST", "/routing/explain", explain, "Which model would answer, and why", Question, Choice),
+        Operation("GET", "/routing/models", list_models, "The models and their tiers"),
+    ],
+)
+
+
+@http
+async def routing(_: Request) -> Response:
+    """Serve the function's HTTP requests."""
+    return APPLICATION

@@ -1,0 +1,112 @@
+"""PostgreSQL as the functions see it: one call, one round trip, for one tenant and user."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from shared.principal import Principal
+from shared.problems import CODE_BY_SQLSTATE, Problem
+
+POOL_SIZE = 8
+"""Connections a process holds at most. PgBouncer in transaction mode stands between many processes and the server."""
+POOL_TIMEOUT_SECONDS = 5.0
+
+Row = dict[str, Any]
+
+
+class Database:
+    """A pool of connections on which the platform's SQL functions are called.
+
+    Tenant and subject are set in the round trip of the call, and for its transaction only: the two statements go out in one
+    pipeline, which PostgreSQL runs as one implicit transaction. So nothing depends on the session, and PgBouncer in
+    transaction mode may hand every call another connection. Prepared statements are off for the same reason.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int = POOL_SIZE) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+            dsn,
+            min_size=0,
+            max_size=pool_size,
+            timeout=POOL_TIMEOUT_SECONDS,
+            open=False,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": None,
+                "row_factory": dict_row,
+                "connect_timeout": 5,
+            },
+            check=None,
+        )
+
+    async def open(self) -> Self:
+        """Start the pool; connections are made when they are first needed."""
+        await self._pool.open(wait=False)
+        return self
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def call(self, function: str, principal: Principal | None = None, /, **arguments: object) -> Any:  # noqa: ANN401
+        """Return the one value of a scalar function, for example `call("chat.begin_turn", principal, p_message="Hi")`.
+
+        JSON comes back parsed. Raises Problem for what the platform's SQL raises, `database_unavailable` when there is no
+        connection, and psycopg.Error for defects.
+        """
+        rows = await self.rows(function, principal, **arguments)
+        return next(iter(rows[0].values()))
+
+    async def rows(self, function: str, principal: Principal | None = None, /, **arguments: object) -> list[Row]:
+        """Return the rows of a set-returning function; otherwise as `call`."""
+        query = sql.SQL("SELECT * FROM {}({})").format(
+            sql.Identifier(*function.split(".")),
+            sql.SQL(", ").join(
+                sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments
+            ),
+        )
+        try:
+            async with self._pool.connection() as connection:
+                return await _run(connection, query, arguments, principal)
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise Problem("database_unavailable", "The database does not answer.") from error
+        except psycopg.Error as error:
+            code = CODE_BY_SQLSTATE.get(error.sqlstate or "")
+            if code is None:
+                raise
+            raise problem_of(code, error) from None
+
+    async def ping(self) -> None:
+        """Make one round trip; raises Problem when there is no connection."""
+        await self.rows("ops.problems")
+
+
+async def _run(
+    connection: AsyncConnection[Row],
+    query: sql.Composed,
+    arguments: Mapping[str, object],
+    principal: Principal | None,
+) -> list[Row]:
+    if principal is None:
+        return await (await connection.execute(query, arguments)).fetchall()
+    async with connection.pipeline():
+        await connection.execute(
+            "SELECT set_config('app.tenant_id', %s, true), set_config('app.subject', %s, true)",
+            (str(principal.tenant_id), principal.subject),
+        )
+        cursor = await connection.execute(query, arguments)
+        return await cursor.fetchall()
+
+
+def problem_of(code: str, error: psycopg.Error) -> Problem:
+    """Translate an error that ops.raise_problem raised."""
+    detail = error.diag.message_detail
+    return Problem(
+        code,
+        error.diag.message_primary or str(error),
+        extra=json.loads(detail) if detail else None,
+    )

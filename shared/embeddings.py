@@ -1,0 +1,90 @@
+"""Embeddings from any OpenAI-compatible endpoint, as pgvector's text form.
+
+One POST does not justify the openai SDK here: importing it costs a function most of its cold start.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from pgvector import HalfVector
+
+from shared.problems import Problem
+from shared.runtime import runtime
+from shared.settings import Settings
+
+RETRY_DELAYS_SECONDS = (0.2, 1.0)
+ERROR_EXCERPT = 300
+
+
+def endpoint(settings: Settings) -> str:
+    """Return the base URL of the OpenAI-compatible API, which ends with /v1 whether or not the variable does."""
+    base = settings.litellm_base_url.rstrip("/")
+    return base if base.endswith("/v1") else f"{base}/v1"
+
+
+async def embed(
+    texts: Sequence[str],
+    settings: Settings,
+    *,
+    timeout_seconds: float,
+    retries: int = len(RETRY_DELAYS_SECONDS),
+) -> list[str]:
+    """Return one vector a text, in pgvector's text form at half precision, in the order of the texts.
+
+    `timeout_seconds` bounds each attempt. Raises Problem `embedding_unavailable` when the endpoint cannot be reached, is
+    too slow or fails, `embedding_rejected` when it refuses, `embedding_width_mismatch` when its vectors have another
+    width than EMBEDDING_DIMENSIONS.
+    """
+    for delay in (*RETRY_DELAYS_SECONDS[:retries], None):
+        try:
+            return await _request(texts, settings, timeout_seconds)
+        except Problem as problem:
+            if problem.code != "embedding_unavailable" or delay is None:
+                raise
+            await asyncio.sleep(delay)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: float) -> list[str]:
+    from aiohttp import ClientError, ClientTimeout
+
+    body = {"model": settings.litellm_embedding_model, "input": list(texts), "encoding_format": "float"}
+    headers = {"Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}"}
+    try:
+        async with runtime.http().post(
+            f"{endpoint(settings)}/embeddings",
+            json=body,
+            headers=headers,
+            timeout=ClientTimeout(timeout_seconds),
+        ) as response:
+            status, text = response.status, await response.text()
+    except (ClientError, TimeoutError, OSError) as error:
+        raise Problem(
+            "embedding_unavailable", f"The embedding endpoint does not answer: {type(error).__name__}."
+        ) from error
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Problem("embedding_unavailable", f"The embedding endpoint answered {status}.")
+    if status != HTTPStatus.OK:
+        raise Problem("embedding_rejected", f"The embedding endpoint answered {status}: {text[:ERROR_EXCERPT]}")
+    return _vectors(text, len(texts), settings.embedding_dimensions)
+
+
+def _vectors(text: str, count: int, width: int) -> list[str]:
+    try:
+        items = sorted(json.loads(text)["data"], key=lambda item: item["index"])
+        vectors = [HalfVector([float(component) for component in item["embedding"]]) for item in items]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
+    if len(vectors) != count:
+        raise Problem(
+            "embedding_rejected", f"The embedding endpoint returned {len(vectors)} vectors for {count} texts."
+        )
+    for vector in vectors:
+        if vector.dimensions() != width:
+            raise Problem(
+                "embedding_width_mismatch",
+                f"The embedding model returns {vector.dimensions()} dimensions, and EMBEDDING_DIMENSIONS is {width}.",
+            )
+    return [vector.to_text() for vector in vectors]

@@ -1,0 +1,224 @@
+"""HTTP functions: a table of operations becomes routes, an OpenAPI document, and problem documents for whatever goes wrong."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route, Router
+
+from shared import logs, metrics
+from shared.problems import Problem
+from shared.settings import get_settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Model = TypeVar("Model", bound=BaseModel)
+HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path: what handles it, and what its OpenAPI entry says."""
+
+    method: str
+    path: str
+    handler: Callable[[Request], Awaitable[Response]]
+    summary: str
+    request: type[BaseModel] | None = None
+    response: type[BaseModel] | None = None
+    status: int = 200
+    content_type: str = "application/json"
+    request_types: tuple[str, ...] = ("application/json",)
+    parameters: tuple[str, ...] = field(default=())
+    """Query and header parameters, as `query:name` or `header:Name`."""
+
+
+def application(title: str, operations: Sequence[Operation]) -> Response:
+    """Return the ASGI application of an HTTP function.
+
+    It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`.
+    """
+    document = openapi(title, operations)
+
+    async def serve_document(_: Request) -> Response:
+        return JSONResponse(document)
+
+    async def serve_page(_: Request) -> Response:
+        return HTMLResponse(page(title, operations))
+
+    routes = [Route(o.path, o.handler, methods=[o.method]) for o in operations]
+    routes.append(Route("/openapi.json", serve_document, methods=["GET"]))
+    if get_settings().environment != "prod":
+        routes.append(Route("/docs", serve_page, methods=["GET"]))
+    # functions-framework sends what an entry point returns by calling it as ASGI; a whole application may stand there.
+    return cast("Response", ProblemResponses(Router(_merged(routes))))
+
+
+def _merged(routes: Sequence[Route]) -> list[Route]:
+    """Put the methods of one path side by side, so that a wrong method is told from a wrong path."""
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    return [same[0] if len(same) == 1 else _dispatcher(same) for same in by_path.values()]
+
+
+def _dispatcher(routes: Sequence[Route]) -> Route:
+    handlers = {method: route.endpoint for route in routes for method in route.methods or ()}
+
+    async def dispatch(request: Request) -> Response:
+        response: Response = await handlers[request.method](request)
+        return response
+
+    return Route(routes[0].path, dispatch, methods=list(handlers))
+
+
+class ProblemResponses:
+    """Turns every exception of an application into a problem document; nothing leaks a stack trace or SQL."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Run the application (ASGI)."""
+        started = False
+
+        async def watch(message: "Message") -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except (Problem, HTTPException) as error:
+            problem = error if isinstance(error, Problem) else of_http(error)
+            metrics.problems().labels(problem.code).inc()
+            logs.warning(
+                "request_refused",
+                code=problem.code,
+                detail=problem.detail,
+                path=scope["path"],
+                **problem.extra,
+            )
+            await problem.response()(scope, receive, send)
+        except Exception as error:
+            metrics.problems().labels("internal_error").inc()
+            logs.error("request_failed", error, path=scope["path"])
+            if started:
+                raise
+            await Problem("internal_error", "The request could not be served.").response()(scope, receive, send)
+
+
+def of_http(error: HTTPException) -> Problem:
+    """Return Starlette's own refusals as problems."""
+    code = HTTP_CODES.get(error.status_code, "invalid_request")
+    return Problem(code, error.detail, headers=error.headers)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body, of at most `limit` bytes; raises Problem `request_too_large` as soon as it is longer."""
+    too_large = Problem("request_too_large", f"At most {limit} bytes are taken.")
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """Return the body as the model; raises Problem `malformed_json`, or `invalid_request` that names each wrong field."""
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise Problem("malformed_json", f"The body is not JSON: {error}") from error
+    return validate(model, document)
+
+
+def validate(model: type[Model], document: object) -> Model:
+    """Return the document as the model; raises Problem `invalid_request`."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors(include_url=False)]
+        first = errors[0]
+        raise Problem(
+            "invalid_request", f"{first['field'] or 'body'}: {first['message']}", extra={"errors": errors}
+        ) from None
+
+
+def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the operations."""
+    schemas: dict[str, Any] = {}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        entry: dict[str, Any] = {
+            "summary": operation.summary,
+            "operationId": operation.handler.__name__,
+            "responses": {
+                str(operation.status): {
+                    "description": "Success",
+                    "content": {operation.content_type: {"schema": _reference(operation.response, schemas)}},
+                },
+                "default": {
+                    "description": "A problem document (RFC 9457)",
+                    "content": {"application/problem+json": {}},
+                },
+            },
+        }
+        if operation.request is not None or operation.request_types != ("application/json",):
+            schema = _reference(operation.request, schemas)
+            entry["requestBody"] = {"content": {kind: {"schema": schema} for kind in operation.request_types}}
+        entry["parameters"] = [
+            {"in": place, "name": name, "schema": {"type": "string"}}
+            for place, name in (parameter.split(":") for parameter in operation.parameters)
+        ] + [
+            {"in": "path", "name": part[1:-1].split(":")[0], "required": True, "schema": {"type": "string"}}
+            for part in operation.path.split("/")
+            if part.startswith("{")
+        ]
+        path = "/".join(
+            p.split(":")[0] + "}" if p.startswith("{") and ":" in p else p for p in operation.path.split("/")
+        )
+        paths.setdefault(path, {})[operation.method.lower()] = entry
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": "1"},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+def _reference(model: type[BaseModel] | None, schemas: dict[str, Any]) -> Mapping[str, Any]:
+    if model is None:
+        return {}
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def page(title: str, operations: Sequence[Operation]) -> str:
+    """Return the operations as a page that needs no network."""
+    rows = "".join(
+        f"<tr><td><code>{o.method}</code></td><td><code>{escape(o.path)}</code></td><td>{escape(o.summary)}</td></tr>"
+        for o in operations
+    )
+    return (
+        f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>"
+        "<style>body{font:16px system-ui;margin:3rem auto;max-width:60rem}td{padding:.4rem 1rem .4rem 0}</style>"
+        f"<h1>{escape(title)}</h1><table>{rows}</table><p><a href=openapi.json>OpenAPI document</a></p>"
+    )

@@ -1,0 +1,50 @@
+"""Log lines as JSON on standard error, one object a line, with the ids that matter and no secret."""
+
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+_logger = logging.getLogger("platform")
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object: time (RFC 3339, UTC), level, event, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=str)
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Send every logger's records to standard error as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def info(event: str, **fields: object) -> None:
+    """Log what happened."""
+    _logger.info(event, extra={"fields": fields})
+
+
+def warning(event: str, **fields: object) -> None:
+    """Log what went wrong and was dealt with."""
+    _logger.warning(event, extra={"fields": fields})
+
+
+def error(event: str, exception: BaseException | None = None, **fields: object) -> None:
+    """Log a defect, with its stack trace."""
+    _logger.error(event, exc_info=exception, extra={"fields": fields})

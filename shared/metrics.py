@@ -1,0 +1,48 @@
+"""Prometheus metrics. The client library is imported with the first value, not while a function starts."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+@cache
+def requests() -> "Counter":
+    """HTTP requests by method and status."""
+    from prometheus_client import Counter
+
+    return Counter("enterprise_agent_requests", "HTTP requests", ["method", "status"])
+
+
+@cache
+def problems() -> "Counter":
+    """Failures by their stable code."""
+    from prometheus_client import Counter
+
+    return Counter("enterprise_agent_problems", "Failures by stable code", ["code"])
+
+
+@cache
+def steps() -> "Histogram":
+    """Seconds that each step of a turn takes."""
+    from prometheus_client import Histogram
+
+    return Histogram("enterprise_agent_turn_step_seconds", "Duration of a turn's steps", ["step"], buckets=SECONDS)
+
+
+@cache
+def rate_limit_unchecked() -> "Counter":
+    """Requests let through because Redis did not answer."""
+    from prometheus_client import Counter
+
+    return Counter("enterprise_agent_rate_limit_unchecked", "Requests whose rate could not be checked")
+
+
+def exposition() -> tuple[bytes, str]:
+    """Return the metrics in Prometheus' text format, and its content type."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    return generate_latest(), CONTENT_TYPE_LATEST

@@ -1,0 +1,94 @@
+"""Errors as RFC 9457 problem documents: one registry of stable codes, and the SQLSTATEs that PostgreSQL raises for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+TYPE_PREFIX = "urn:enterprise-agents:problem:"
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """What a code means over HTTP."""
+
+    status: HTTPStatus
+    title: str
+    sqlstate: str | None = None
+    """The SQLSTATE of class EA by which the platform's SQL raises it (see ops.problems())."""
+
+
+PROBLEM_TYPES: Mapping[str, ProblemType] = {
+    "invalid_request": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not have the expected shape"),
+    "malformed_json": ProblemType(HTTPStatus.BAD_REQUEST, "The request body is not JSON"),
+    "malformed_event": ProblemType(HTTPStatus.BAD_REQUEST, "The request is not a CloudEvent that is expected here"),
+    "unauthenticated": ProblemType(HTTPStatus.UNAUTHORIZED, "A valid bearer token is needed"),
+    "not_found": ProblemType(HTTPStatus.NOT_FOUND, "No such object", "EA002"),
+    "route_not_found": ProblemType(HTTPStatus.NOT_FOUND, "No such address"),
+    "method_not_allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "The address does not take this method"),
+    "request_too_large": ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
+    "unsupported_media_type": ProblemType(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This content type cannot be read"),
+    "undecodable_document": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document is not readable text"),
+    "tenant_unset": ProblemType(HTTPStatus.FORBIDDEN, "The request acts for no known tenant", "EA001"),
+    "idempotency_conflict": ProblemType(HTTPStatus.CONFLICT, "The idempotency key belongs to another request", "EA003"),
+    "budget_exceeded": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The token budget is used up", "EA004"),
+    "lease_lost": ProblemType(HTTPStatus.CONFLICT, "The work is in other hands", "EA005"),
+    "no_model": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "No model can answer", "EA006"),
+    "in_progress": ProblemType(HTTPStatus.CONFLICT, "The work is in progress elsewhere"),
+    "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    "embedding_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The embedding endpoint does not answer"),
+    "embedding_width_mismatch": ProblemType(
+        HTTPStatus.BAD_GATEWAY, "The embedding model's width is not EMBEDDING_DIMENSIONS"
+    ),
+    "embedding_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The embedding endpoint refused the request"),
+    "database_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
+    "internal_error": ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed for a reason of our own"),
+}
+
+CODE_BY_SQLSTATE = {p.sqlstate: code for code, p in PROBLEM_TYPES.items() if p.sqlstate}
+
+
+class Problem(Exception):
+    """A failure that the caller is told about: a code of PROBLEM_TYPES, a sentence, and further members."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.extra = dict(extra or {})
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return PROBLEM_TYPES[self.code].status.value
+
+    def document(self) -> dict[str, Any]:
+        """Return the problem document (RFC 9457, section 3.1) with the code as an extension member."""
+        kind = PROBLEM_TYPES[self.code]
+        return {
+            **self.extra,
+            "type": TYPE_PREFIX + self.code,
+            "title": kind.title,
+            "status": kind.status.value,
+            "detail": self.detail,
+            "code": self.code,
+        }
+
+    def response(self) -> JSONResponse:
+        """Return the document as an HTTP response."""
+        return JSONResponse(
+            self.document(),
+            status_code=self.status,
+            headers=self.headers,
+            media_type="application/problem+json",
+        )

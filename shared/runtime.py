@@ -1,0 +1,57 @@
+"""What one process shares between its requests: the database pool, the Redis and the HTTP client, made when first used."""
+
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+
+from shared.database import Database
+from shared.settings import get_settings
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+
+class Runtime:
+    """The connections of a process."""
+
+    def __init__(self) -> None:
+        self._database: Database | None = None
+        self._redis: Redis | None = None
+        self._http: ClientSession | None = None
+
+    async def database(self) -> Database:
+        """Return the pool, opened."""
+        if self._database is None:
+            self._database = Database(get_settings().database_dsn())
+            await self._database.open()
+        return self._database
+
+    def redis(self) -> Redis:
+        """Return the client; it connects with its first command."""
+        if self._redis is None:
+            self._redis = Redis.from_url(
+                get_settings().redis_url.get_secret_value(), decode_responses=True, socket_connect_timeout=2
+            )
+        return self._redis
+
+    def http(self) -> "ClientSession":
+        """Return the HTTP client; aiohttp is imported with its first use."""
+        if self._http is None:
+            from aiohttp import ClientSession
+
+            self._http = ClientSession()
+        return self._http
+
+    async def close(self) -> None:
+        """Close what was opened."""
+        if self._database is not None:
+            await self._database.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+        if self._http is not None:
+            await self._http.close()
+        self._database = self._redis = self._http = None
+
+
+runtime = Runtime()
+"""The process's own."""

@@ -1,0 +1,13 @@
+-- requires: 000_core
+CREATE OR REPLACE FUNCTION routing.list_models()
+RETURNS TABLE (name text, tier text, enabled boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT m.name, m.tier, m.enabled
+  FROM routing.models AS m
+  ORDER BY array_position(ARRAY['light', 'standard', 'heavy'], m.tier), m.name
+$$;
+
+COMMENT ON FUNCTION routing.list_models() IS 'Every model by tier, lightest first; disabled ones answer no more.';
+GRANT EXECUTE ON FUNCTION routing.list_models() TO app, dba_readonly;
