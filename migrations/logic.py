@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg.errors import DependentObjectsStillExist
@@ -138,6 +139,16 @@ def run_script(connection: Connection, script: str) -> None:
     cursor = connection.connection.cursor()
     try:
         cursor.execute(script)
+    finally:
+        cursor.close()
+
+
+def run_query(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of one query, past SQLAlchemy as well."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(query)
+        return list(cursor.fetchall())
     finally:
         cursor.close()
 

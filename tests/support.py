@@ -1,0 +1,131 @@
+"""What several tests need: a database of one's own, a caller for it, and a stand-in for a user."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection, sql
+from psycopg.rows import TupleRow
+
+from shared.auth import issue_dev_token
+from shared.settings import DEV_JWT_SECRET
+
+WIDTH = 384
+PASSWORDS = {"app": "app-test", "relay": "relay-test", "dba_readonly": "dba-test"}
+
+TEST_ENVIRONMENT = {
+    "ENVIRONMENT": "test",
+    "EMBEDDING_DIMENSIONS": str(WIDTH),
+    "CHUNK_SIZE_TOKENS": "192",
+    "CHUNK_OVERLAP_TOKENS": "32",
+    "LITELLM_API_KEY": "sk-test",
+    "LITELLM_EMBEDDING_MODEL": "local/all-minilm-l6-v2",
+    "LITELLM_DEFAULT_MODEL": "local/extractive-standard",
+    "MODEL_LIGHT": "local/extractive-light",
+    "MODEL_STANDARD": "local/extractive-standard",
+    "MODEL_HEAVY": "local/extractive-heavy",
+    "TOKEN_BUDGET_DAILY": "1000000",
+    "TOKEN_BUDGET_MONTHLY": "20000000",
+    "RATE_LIMIT_PER_MINUTE": "10000",
+    "REGION": "test",
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A role's connection that acts for a tenant and a subject, as shared.database does."""
+
+    connection: Connection[TupleRow]
+
+    def call(self, function: str, **arguments: object) -> Any:  # noqa: ANN401
+        """Return the value of a scalar function."""
+        rows = self.rows(function, **arguments)
+        return rows[0][0]
+
+    def rows(self, function: str, **arguments: object) -> list[TupleRow]:
+        """Return the rows of a function."""
+        query = sql.SQL("SELECT * FROM {}({})").format(
+            sql.Identifier(*function.split(".")),
+            sql.SQL(", ").join(sql.SQL("{} => {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in arguments),
+        )
+        return self.connection.execute(query, arguments).fetchall()
+
+    def query(self, statement: str, arguments: Sequence[object] | Mapping[str, object] = ()) -> list[TupleRow]:
+        """Return the rows of a statement."""
+        return self.connection.execute(statement, arguments).fetchall()
+
+    def value(self, statement: str, arguments: Sequence[object] = ()) -> Any:  # noqa: ANN401
+        """Return the one value of a statement."""
+        return self.query(statement, arguments)[0][0]
+
+    def run(self, statement: str, arguments: Sequence[object] = ()) -> int:
+        """Execute a statement; return how many rows it touched."""
+        return self.connection.execute(statement, arguments).rowcount
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database of the test's own."""
+
+    urls: Mapping[str, str]
+    """Connection URLs by role; `postgres` is the superuser."""
+
+    @contextmanager
+    def connect(self, role: str = "postgres", tenant: UUID | None = None, subject: str = "ann") -> Iterator[Caller]:
+        """Yield a caller in autocommit mode."""
+        with psycopg.connect(self.urls[role], autocommit=True) as connection:
+            if tenant is not None:
+                connection.execute(
+                    "SELECT set_config('app.tenant_id', %s, false), set_config('app.subject', %s, false)",
+                    (str(tenant), subject),
+                )
+            yield Caller(connection)
+
+
+def vector(*components: float) -> str:
+    """Return a vector of WIDTH in pgvector's text form that begins with the components."""
+    return json.dumps([*components, *[0.0] * (WIDTH - len(components))])
+
+
+def add_document(caller: Caller, name: str, passages: Sequence[str], collection: str = "default") -> UUID:
+    """Store and index a document whose passages have the vectors e1, e2, ... of their positions."""
+    document: UUID = caller.call(
+        "rag.store_document",
+        p_collection=collection,
+        p_name=name,
+        p_media_type="text/markdown",
+        p_content="\n\n".join(passages),
+    )
+    version = caller.value("SELECT version FROM rag.documents WHERE id = %s", [document])
+    lease = {"p_document_id": document, "p_version": version, "p_worker": "test"}
+    assert caller.call("rag.claim_document", **lease, p_lease="1 minute")["outcome"] == "claimed"
+    chunks = [
+        {
+            "ordinal": number,
+            "heading": name,
+            "content": passage,
+            "start_char": 0,
+            "end_char": len(passage),
+            "token_count": len(passage.split()),
+            "embedding": vector(*[0.0] * (number - 1), 1.0),
+        }
+        for number, passage in enumerate(passages, start=1)
+    ]
+    caller.call(
+        "rag.index_document", **lease, p_chunks=json.dumps(chunks), p_event_source="test", p_event_id=str(document)
+    )
+    return document
+
+
+def token(tenant: UUID, subject: str = "ann", **options: Any) -> str:  # noqa: ANN401
+    """Return a bearer token for a subject of a tenant."""
+    return issue_dev_token(**{"secret": DEV_JWT_SECRET, "tenant_id": tenant, "subject": subject} | options)
+
+
+def bearer(tenant: UUID, subject: str = "ann") -> dict[str, str]:
+    """Return the Authorization header of a subject of a tenant."""
+    return {"Authorization": f"Bearer {token(tenant, subject)}"}
