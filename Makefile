@@ -20,3 +20,63 @@ $(VENV)/.installed: requirements.lock
 	@echo "Installing the locked dependencies into $(VENV) ..."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@touch $@
+
+# Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
+LOCAL := $(RUN) -m infra.local
+
+.PHONY: demo test check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
+
+demo: install ## Ingest documents and ask questions on a throw-away platform (DOCS=path, ASK="...")
+	@exec $(LOCAL) demo
+
+test: install ## The whole test suite
+	@exec $(BIN)/pytest
+
+check: install ## Lint, types and SQL lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy functions shared migrations infra tests
+	@$(BIN)/sqlfluff lint --processes 0 --disable-progress-bar sql migrations
+
+dev: install ## Start the platform on this machine; Ctrl-C stops it (PORT_CHAT=..., PORT_OFFSET=... move ports)
+	@exec $(LOCAL) dev
+
+dev-status: install ## Show what of the local platform runs
+	@$(LOCAL) status
+
+dev-stop: install ## Stop a local platform that was started in another terminal
+	@$(LOCAL) stop
+
+dev-reset: install ## Stop it and delete all its state
+	@$(LOCAL) reset
+
+dev-logs: install ## Follow the logs of every part, or of one (SERVICE=chat)
+	@exec $(LOCAL) logs $(SERVICE)
+
+dev-logs-api: install ## Follow the logs of the chat function
+	@exec $(LOCAL) logs chat
+
+dev-env: install ## Print the local platform's URLs as shell variables: eval "$$(make -s dev-env)"
+	@$(LOCAL) env
+
+# The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
+.PHONY: migrate migrate-create db-rollback db-drift bench-cold bench-turn
+
+migrate: install ## Migrate to the newest revision and apply sql/
+	@$(BIN)/alembic upgrade head
+
+migrate-create: install ## Start a revision: message="add a table" rev=014_table
+	@$(BIN)/alembic revision --rev-id "$(rev)" -m "$(message)"
+	@mkdir -p migrations/versions/$(rev) && touch migrations/versions/$(rev)/01_up.sql migrations/versions/$(rev)/down.sql
+
+db-rollback: install ## Undo the newest revision, or STEPS=n of them
+	@$(BIN)/alembic downgrade -$(or $(STEPS),1)
+
+db-drift: install ## Name every function of the database that differs from sql/
+	@$(RUN) -m migrations.drift
+
+bench-cold: install ## Cold start and memory of each function beside a bare Starlette + uvicorn
+	@exec $(RUN) -m tests.benchmarks.cold_start
+
+bench-turn: install ## A warm turn from request to first token, by step
+	@exec $(RUN) -m tests.benchmarks.turn

@@ -16,7 +16,7 @@ ADVISORY_LOCK = 0x6561_6D69_6772
 """Session-level lock key: the letters "eamigr"."""
 
 
-def applied_revisions(connection: Connection) -> frozenset[str]:
+def applied_revisions() -> frozenset[str]:
     """Return the revisions that the database has, from the first to its head."""
     heads = context.get_context().get_current_heads()
     script = ScriptDirectory.from_config(context.config)
@@ -40,7 +40,7 @@ def run() -> None:
         context.configure(connection=connection, transaction_per_migration=False)
         with context.begin_transaction():
             context.run_migrations()
-            revisions = applied_revisions(connection)
+            revisions = applied_revisions()
             if revisions:
                 logic.apply(connection, revisions)
                 sync_settings(connection)

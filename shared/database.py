@@ -52,7 +52,7 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
-    async def call(self, function: str, principal: Principal | None = None, /, **arguments: object) -> Any:  # noqa: ANN401
+    async def call(self, function: str, principal: Principal | None = None, /, **arguments: object) -> Any:
         """Return the one value of a scalar function, for example `call("chat.begin_turn", principal, p_message="Hi")`.
 
         JSON comes back parsed. Raises Problem for what the platform's SQL raises, `database_unavailable` when there is no

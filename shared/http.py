@@ -3,6 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -45,10 +46,11 @@ def application(title: str, operations: Sequence[Operation]) -> Response:
 
     It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`.
     """
-    document = openapi(title, operations)
+    # Made when it is first asked for: building the schemas costs time that a starting function has better use for.
+    document = cache(partial(openapi, title, operations))
 
     async def serve_document(_: Request) -> Response:
-        return JSONResponse(document)
+        return JSONResponse(document())
 
     async def serve_page(_: Request) -> Response:
         return HTMLResponse(page(title, operations))

@@ -11,7 +11,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 @cache
 def requests() -> "Counter":
-    """HTTP requests by method and status."""
+    """Count HTTP requests by method and status."""
     from prometheus_client import Counter
 
     return Counter("enterprise_agent_requests", "HTTP requests", ["method", "status"])
@@ -19,7 +19,7 @@ def requests() -> "Counter":
 
 @cache
 def problems() -> "Counter":
-    """Failures by their stable code."""
+    """Count failures by their stable code."""
     from prometheus_client import Counter
 
     return Counter("enterprise_agent_problems", "Failures by stable code", ["code"])
@@ -27,7 +27,7 @@ def problems() -> "Counter":
 
 @cache
 def steps() -> "Histogram":
-    """Seconds that each step of a turn takes."""
+    """Measure the seconds that each step of a turn takes."""
     from prometheus_client import Histogram
 
     return Histogram("enterprise_agent_turn_step_seconds", "Duration of a turn's steps", ["step"], buckets=SECONDS)
@@ -35,7 +35,7 @@ def steps() -> "Histogram":
 
 @cache
 def rate_limit_unchecked() -> "Counter":
-    """Requests let through because Redis did not answer."""
+    """Count requests let through because Redis did not answer."""
     from prometheus_client import Counter
 
     return Counter("enterprise_agent_rate_limit_unchecked", "Requests whose rate could not be checked")

@@ -88,8 +88,9 @@ class TurnWriter:
             await self._flush()
 
     async def _flush(self) -> None:
-        self._flushed_at = time.monotonic()
         if self._pending:
+            # Only tokens delay tokens: the first one follows `turn.started` at once.
+            self._flushed_at = time.monotonic()
             text = "".join(self._pending)
             self._pending.clear()
             await self._add("turn.delta", {"text": text})
@@ -131,7 +132,7 @@ async def read(redis: Redis, turn_id: UUID | str, after: str, wait_seconds: floa
                 return
 
 
-def _entries(found: Any) -> list[tuple[str, dict[str, str]]]:  # noqa: ANN401 - RESP2 gives a list, RESP3 a dict
+def _entries(found: Any) -> list[tuple[str, dict[str, str]]]:
     streams = found.values() if isinstance(found, dict) else [entries for _, entries in found]
     return [
         entry for entries in streams for entry in (entries[0] if entries and isinstance(entries[0], list) else entries)

@@ -24,7 +24,9 @@ ROOT = Path(__file__).parent.parent
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A server without durability: tests kill processes, not machines."""
     settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", ports.free(["server"])["server"], settings=settings) as server:
+    with EmbeddedPostgres(
+        tmp_path_factory.mktemp("postgres") / "data", ports.free(["server"])["server"], settings=settings
+    ) as server:
         yield server
 
 

@@ -41,7 +41,7 @@ class Caller:
 
     connection: Connection[TupleRow]
 
-    def call(self, function: str, **arguments: object) -> Any:  # noqa: ANN401
+    def call(self, function: str, **arguments: object) -> Any:
         """Return the value of a scalar function."""
         rows = self.rows(function, **arguments)
         return rows[0][0]
@@ -58,7 +58,7 @@ class Caller:
         """Return the rows of a statement."""
         return self.connection.execute(statement, arguments).fetchall()
 
-    def value(self, statement: str, arguments: Sequence[object] = ()) -> Any:  # noqa: ANN401
+    def value(self, statement: str, arguments: Sequence[object] = ()) -> Any:
         """Return the one value of a statement."""
         return self.query(statement, arguments)[0][0]
 
@@ -121,11 +121,7 @@ def add_document(caller: Caller, name: str, passages: Sequence[str], collection:
     return document
 
 
-def token(tenant: UUID, subject: str = "ann", **options: Any) -> str:  # noqa: ANN401
-    """Return a bearer token for a subject of a tenant."""
-    return issue_dev_token(**{"secret": DEV_JWT_SECRET, "tenant_id": tenant, "subject": subject} | options)
-
-
 def bearer(tenant: UUID, subject: str = "ann") -> dict[str, str]:
     """Return the Authorization header of a subject of a tenant."""
-    return {"Authorization": f"Bearer {token(tenant, subject)}"}
+    token = issue_dev_token(secret=DEV_JWT_SECRET, tenant_id=tenant, subject=subject)
+    return {"Authorization": f"Bearer {token}"}

@@ -4,8 +4,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from semantic_text_splitter import MarkdownSplitter, TextSplitter
-
 TOKEN = re.compile(r"\w+|[^\w\s]")
 LETTERS_A_TOKEN = 5
 """A word piece of the usual vocabularies seldom spans more; longer words count as several tokens."""
@@ -33,6 +31,9 @@ def count_tokens(text: str) -> int:
 
 def split(text: str, media_type: str, *, size_tokens: int, overlap_tokens: int) -> list[Chunk]:
     """Split a text or Markdown document; headings, paragraphs, code blocks and sentences stay whole where they fit."""
+    # Imported with the first document: a process that only takes documents in never needs it.
+    from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
     overlap = min(overlap_tokens, size_tokens - 1)
     kind = MarkdownSplitter if media_type == "text/markdown" else TextSplitter
     pieces = kind.from_callback(count_tokens, size_tokens, overlap).chunk_indices(text)

@@ -50,7 +50,9 @@ UNION ALL
 SELECT concat_ws(' ', 'default', defaclrole::regrole, defaclobjtype, defaclacl) FROM pg_default_acl
 ORDER BY 1
 """
-REVISIONS = [s.revision for s in ScriptDirectory.from_config(Config(toml_file=ROOT / "pyproject.toml")).walk_revisions()]
+REVISIONS = [
+    s.revision for s in ScriptDirectory.from_config(Config(toml_file=ROOT / "pyproject.toml")).walk_revisions()
+]
 
 
 def catalog(url: str) -> list[str]:
@@ -115,7 +117,9 @@ def test_the_migration_takes_over_the_deployments_variables(empty_database: str)
     migrate(empty_database, "upgrade", "head", TOKEN_BUDGET_DAILY="8", MODEL_HEAVY="vllm/bigger")
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT ops.setting('token_budget_daily')").fetchone() == ("8",)
-        heavy = connection.execute("SELECT name, enabled FROM routing.models WHERE tier = 'heavy' ORDER BY 1").fetchall()
+        heavy = connection.execute(
+            "SELECT name, enabled FROM routing.models WHERE tier = 'heavy' ORDER BY 1"
+        ).fetchall()
     assert heavy == [("vllm/big", False), ("vllm/bigger", True)]
 
 
@@ -156,7 +160,8 @@ def test_a_role_without_superuser_rights_can_migrate(postgres: EmbeddedPostgres,
 
 def test_the_history_holds_every_applied_body(database: Database) -> None:
     with database.connect() as operator:
-        recorded = dict(operator.query("SELECT file, checksum FROM ops.sql_history WHERE action = 'apply'"))
+        rows = operator.query("SELECT file, checksum FROM ops.sql_history WHERE action = 'apply'")
+    recorded: dict[str, str] = dict(rows)
     assert recorded == {file.file: file.checksum for file in logic.read_files()}
 
 

@@ -1,0 +1,157 @@
+"""Which processes make up a stack, with what command and environment; nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.local import environment
+from infra.local.ports import BROKER, HOST, MODEL_SERVER, POSTGRES, REDIS
+from infra.local.postgres import EmbeddedPostgres
+from infra.local.process import ChildProcess
+from infra.local.redis import EmbeddedRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from infra.local.environment import Connections, Variables
+    from infra.local.manifests import ContainerSource, Manifests, Service
+    from infra.local.state import StateDir
+
+ROOT = Path(__file__).resolve().parents[2]
+MANIFESTS = ROOT / "knative" / "base"
+
+# A function with an open stream would wait for its end; on a laptop Ctrl-C means now.
+_STOP_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that a stack starts; `postgres`, `redis` and `model_server` are None where a real one is.
+
+    `functions` are the Services by name, `sources` the ContainerSources, `urls` where each part is reached.
+    """
+
+    connections: Connections
+    postgres: EmbeddedPostgres | None
+    redis: EmbeddedRedis | None
+    model_server: ChildProcess | None
+    migration: ChildProcess
+    broker: ChildProcess
+    functions: Mapping[str, ChildProcess]
+    sources: Mapping[str, ChildProcess]
+    urls: Mapping[str, str]
+
+
+def parts(manifests: Manifests, external: frozenset[str]) -> list[str]:
+    """Return the parts that listen on a port."""
+    return [part for part in (POSTGRES, REDIS, MODEL_SERVER, BROKER, *manifests.services) if part not in external]
+
+
+def assemble(
+    manifests: Manifests,
+    state: StateDir,
+    ports: Mapping[str, int],
+    environ: Mapping[str, str],
+    *,
+    postgres_settings: Mapping[str, str],
+) -> Assembly:
+    """Return the parts of a stack on these ports; what has no port here is external."""
+    postgres = _postgres(state, ports, postgres_settings)
+    redis = _redis(state, ports)
+    connections = environment.connections(
+        environ,
+        embedded_database=None if postgres is None else _database_urls(postgres, state),
+        embedded_redis=None if redis is None else redis.url,
+        model_port=ports.get(MODEL_SERVER),
+    )
+    build = _Builder(state, ports, environment.variables(environ, connections, embedded_models=MODEL_SERVER in ports))
+    return Assembly(
+        connections=connections,
+        postgres=postgres,
+        redis=redis,
+        model_server=build.model_server() if MODEL_SERVER in ports else None,
+        migration=build.migration(),
+        broker=build.broker(manifests),
+        functions={name: build.function(service) for name, service in manifests.services.items()},
+        sources={source.name: build.source(source) for source in manifests.sources},
+        urls={
+            **{name: build.url(name) for name in (*manifests.services, BROKER)},
+            MODEL_SERVER: connections.model_url,
+        },
+    )
+
+
+class _Builder:
+    """Makes child processes with the variables that each may see."""
+
+    def __init__(self, state: StateDir, ports: Mapping[str, int], variables: Variables) -> None:
+        self._state = state
+        self._ports = ports
+        self._variables = variables
+
+    def url(self, part: str) -> str:
+        return f"http://{HOST}:{self._ports[part]}"
+
+    def model_server(self) -> ChildProcess:
+        secret = {"LITELLM_API_KEY": self._variables.secret["LITELLM_API_KEY"]}
+        return self._process(MODEL_SERVER, ("python", "-m", "infra.local.model_server"), secret)
+
+    def migration(self) -> ChildProcess:
+        names = ("DATABASE_URL", "MIGRATION_DATABASE_URL")
+        secret = {name: self._variables.secret[name] for name in names}
+        return self._process("migrate", ("python", "-m", "alembic", "upgrade", "head"), secret)
+
+    def broker(self, manifests: Manifests) -> ChildProcess:
+        subscribers = {name: self.url(name) for name in manifests.services}
+        own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_MANIFESTS": str(MANIFESTS)}
+        return self._process(BROKER, ("python", "-m", "infra.local.broker"), own)
+
+    def function(self, service: Service) -> ChildProcess:
+        resolved = service.container.environment(self._variables.config, self._variables.secret)
+        return self._process(service.name, service.container.command, resolved)
+
+    def source(self, source: ContainerSource) -> ChildProcess:
+        # What Knative's SinkBinding injects into the container of a source.
+        sink = source.sink
+        base = self.url(BROKER if sink.service is None else sink.service) if not sink.uri else sink.uri
+        injected = {"K_SINK": base, "K_CE_OVERRIDES": json.dumps({"extensions": dict(source.extensions)})}
+        resolved = source.container.environment(self._variables.config, self._variables.secret)
+        return self._process(source.name, source.container.command, {**resolved, **injected})
+
+    def _process(self, name: str, command: Sequence[str], own: Mapping[str, str]) -> ChildProcess:
+        # The image's `python` is this interpreter here.
+        program = sys.executable if command[0] == "python" else command[0]
+        listen = {"HOST": HOST, "PORT": str(self._ports[name])} if name in self._ports else {}
+        return ChildProcess(
+            name,
+            (program, *command[1:]),
+            env={**self._variables.inherited, **self._variables.config, **own, **listen},
+            cwd=ROOT,
+            log_path=self._state.logs / f"{name}.log",
+            patience=_STOP_PATIENCE_SECONDS,
+        )
+
+
+def _postgres(state: StateDir, ports: Mapping[str, int], settings: Mapping[str, str]) -> EmbeddedPostgres | None:
+    if POSTGRES not in ports:
+        return None
+    log = state.logs / "postgres.log"
+    return EmbeddedPostgres(state.postgres, ports[POSTGRES], settings=settings, log_path=log)
+
+
+def _redis(state: StateDir, ports: Mapping[str, int]) -> EmbeddedRedis | None:
+    if REDIS not in ports:
+        return None
+    return EmbeddedRedis(state.redis, ports[REDIS], log_path=state.logs / "redis.log")
+
+
+def _database_urls(server: EmbeddedPostgres, state: StateDir) -> tuple[str, str, str]:
+    functions, relay = (
+        server.url(environment.DATABASE, user=role, password=state.password(role))
+        for role in (environment.FUNCTIONS_ROLE, environment.RELAY_ROLE)
+    )
+    return functions, relay, server.url(environment.DATABASE)

@@ -1,0 +1,187 @@
+"""The base agrees with the code: entry points, event types, variables, limits."""
+
+import ast
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.local.assembly import MANIFESTS, ROOT
+from infra.local.manifests import Service, Trigger, load
+from shared.events import EVENT_TYPES
+from shared.settings import Settings
+from tests.manifests.conftest import Object, files_on_disk
+
+LOADED = load(MANIFESTS)
+SERVICES = sorted(LOADED.services)
+# Answer when the work is done, so that the first byte may take as long as the whole.
+EVENT_DRIVEN = sorted(
+    {trigger.subscriber.service or "" for trigger in LOADED.triggers}
+    | {ping.sink.service or "" for ping in LOADED.pings}
+)
+# Knative's default limit, revision-timeout max (config-defaults).
+LONGEST_TIMEOUT_SECONDS = 600
+HEARTBEAT_SECONDS = 15
+
+
+def pod(document: Object) -> Object:
+    spec: Object = document["spec"]["template"]["spec"]
+    return spec
+
+
+def container(document: Object) -> Object:
+    only: Object = pod(document)["containers"][0]
+    return only
+
+
+def entry_points(service: Service) -> set[str]:
+    source = service.literal("FUNCTION_SOURCE")
+    assert source is not None
+    tree = ast.parse((ROOT / source).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_every_file_is_listed_in_the_kustomization(objects: dict[str, Object]) -> None:
+    listed = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())["resources"]
+    assert {MANIFESTS / name for name in listed} == files_on_disk()
+    assert objects
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_services_entry_point_exists(name: str) -> None:
+    service = LOADED.services[name]
+    assert service.literal("FUNCTION_TARGET") in entry_points(service)
+
+
+def test_no_two_services_have_one_entry_point() -> None:
+    points = [(s.literal("FUNCTION_SOURCE"), s.literal("FUNCTION_TARGET")) for s in LOADED.services.values()]
+    assert len(set(points)) == len(points)
+
+
+def test_every_source_starts_a_module_that_exists() -> None:
+    for source in LOADED.sources:
+        python, dash_m, module = source.container.command
+        assert (python, dash_m) == ("python", "-m")
+        assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file()
+
+
+def test_triggers_and_the_event_catalogue_agree() -> None:
+    assert {trigger.attributes["type"] for trigger in LOADED.triggers} == EVENT_TYPES
+
+
+def test_triggers_filter_on_the_type_alone() -> None:
+    assert all(set(trigger.attributes) == {"type"} for trigger in LOADED.triggers)
+
+
+@pytest.mark.parametrize("trigger", LOADED.triggers, ids=lambda trigger: trigger.name)
+def test_a_delivery_outlasts_the_service_it_goes_to(trigger: Trigger) -> None:
+    assert trigger.subscriber.service is not None
+    assert trigger.delivery.timeout is not None
+    assert trigger.delivery.timeout >= LOADED.services[trigger.subscriber.service].timeout_seconds
+    assert trigger.delivery.retry > 0
+
+
+def test_functions_that_take_events_are_private_and_the_others_public() -> None:
+    private = sorted(name for name, service in LOADED.services.items() if service.cluster_local)
+    assert private == EVENT_DRIVEN
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_scales_to_zero_and_not_without_limit(objects: dict[str, Object], name: str) -> None:
+    annotations = objects[f"Service/{name}"]["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["autoscaling.knative.dev/min-scale"] == "0"
+    assert int(annotations["autoscaling.knative.dev/max-scale"]) >= 1
+    assert LOADED.services[name].concurrency >= 1
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_services_timeouts_fit_each_other(objects: dict[str, Object], name: str) -> None:
+    spec = pod(objects[f"Service/{name}"])
+    assert 0 < spec["responseStartTimeoutSeconds"] <= spec["timeoutSeconds"] <= LONGEST_TIMEOUT_SECONDS
+    if name in EVENT_DRIVEN:
+        assert spec["responseStartTimeoutSeconds"] == spec["timeoutSeconds"]
+    if "idleTimeoutSeconds" in spec:
+        assert 2 * HEARTBEAT_SECONDS <= spec["idleTimeoutSeconds"] <= spec["timeoutSeconds"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_probed_where_the_function_answers(objects: dict[str, Object], name: str) -> None:
+    spec = container(objects[f"Service/{name}"])
+    assert spec["readinessProbe"]["httpGet"] == {"path": "/health/ready"}
+    assert spec["livenessProbe"]["httpGet"] == {"path": "/health/live"}
+
+
+@pytest.mark.parametrize("name", [*(f"Service/{name}" for name in SERVICES), "ContainerSource/relay"])
+def test_a_container_is_bounded_and_has_no_rights(objects: dict[str, Object], name: str) -> None:
+    spec = container(objects[name])
+    assert spec["image"] == "enterprise-agent-platform"
+    assert set(spec["resources"]["requests"]) == set(spec["resources"]["limits"]) == {"cpu", "memory"}
+    assert spec["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert pod(objects[name])["automountServiceAccountToken"] is False
+
+
+def test_variables_are_ones_the_platform_reads(objects: dict[str, Object]) -> None:
+    known = {name.upper() for name in Settings.model_fields}
+    launcher = {"FUNCTION_SOURCE", "FUNCTION_TARGET"}
+    assert set(objects["ConfigMap/enterprise-agents"]["data"]) <= known
+    for service in LOADED.services.values():
+        assert {variable.name for variable in service.container.variables} <= known | launcher
+
+
+def test_the_config_map_holds_no_secret(objects: dict[str, Object]) -> None:
+    secret = {name.upper() for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)}
+    assert secret
+    assert not secret & set(objects["ConfigMap/enterprise-agents"]["data"])
+    assert not any(name.startswith("Secret/") for name in objects)
+
+
+def test_functions_never_see_the_relays_login_nor_the_relay_theirs() -> None:
+    for service in LOADED.services.values():
+        assert "RELAY_DATABASE_URL" not in {variable.secret_key for variable in service.container.variables}
+    for source in LOADED.sources:
+        assert "DATABASE_URL" not in {variable.secret_key for variable in source.container.variables}
+
+
+def test_config_values_are_valid_settings(objects: dict[str, Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = objects["ConfigMap/enterprise-agents"]["data"]
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in {**data, "ENVIRONMENT": "dev"}.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert settings.embedding_dimensions == int(data["EMBEDDING_DIMENSIONS"])
+    assert data["ENVIRONMENT"] == "prod"
+
+
+def test_kustomize_puts_everything_into_one_namespace(rendered: list[Object], objects: dict[str, Object]) -> None:
+    assert len(rendered) == len(objects)
+    spaces = {document["metadata"].get("namespace") for document in rendered if document["kind"] != "Namespace"}
+    assert spaces == {"enterprise-agents"}
+
+
+def test_an_image_set_by_kustomize_reaches_every_container(tmp_path: Path) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    overlay = {
+        "resources": [os.path.relpath(MANIFESTS, tmp_path)],
+        "images": [{"name": "enterprise-agent-platform", "newName": "registry/x", "newTag": "1.2.3"}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    done = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    images = [
+        container(document)["image"]
+        for document in yaml.safe_load_all(done.stdout)
+        if document["kind"] in {"Service", "ContainerSource"}
+    ]
+    assert images == ["registry/x:1.2.3"] * (len(SERVICES) + len(LOADED.sources))

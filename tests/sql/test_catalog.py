@@ -1,0 +1,128 @@
+"""Lints over the catalog: what every object of the platform must have."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from migrations import logic
+from shared.problems import PROBLEM_TYPES
+from tests.support import Database
+
+GOLDEN = Path(__file__).parent / "privileges.json"
+ROLES = ("app", "relay", "dba_readonly")
+
+OWN = "pg_get_userbyid(n.nspowner) = 'ea_owner'"
+LINTS = {
+    "a table without a comment": f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OWN} AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL""",
+    "a function without a comment": f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OWN} AND obj_description(p.oid, 'pg_proc') IS NULL""",
+    "a schema without a comment": f"""
+        SELECT n.nspname FROM pg_namespace n WHERE {OWN} AND obj_description(n.oid, 'pg_namespace') IS NULL""",
+    "a table with a tenant but without row-level security": f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OWN} AND c.relkind = 'r' AND NOT c.relrowsecurity AND EXISTS (
+          SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'tenant_id')""",
+    "a table with row-level security but without a policy for the functions": f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OWN} AND c.relrowsecurity AND NOT EXISTS (
+          SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND 'app'::regrole = ANY (p.polroles))""",
+    "a policy of the functions that is evaluated for each row": """
+        SELECT p.polrelid::regclass || '.' || p.polname FROM pg_policy p
+        WHERE 'app'::regrole = ANY (p.polroles)
+          AND pg_get_expr(p.polqual, p.polrelid) !~ '\\( SELECT core.current_tenant\\(\\)'""",
+    "a function with the owner's rights whose search path is not pinned": f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OWN} AND p.prosecdef AND NOT coalesce(p.proconfig::text ~ 'search_path=pg_catalog,.*pg_temp', false)""",
+    "a function that everybody may execute": f"""
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OWN} AND has_function_privilege('public', p.oid, 'EXECUTE')""",
+    "an object that the owner does not own": f"""
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OWN} AND c.relkind IN ('r', 'v', 'S') AND pg_get_userbyid(c.relowner) <> 'ea_owner'
+        UNION ALL
+        SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OWN} AND pg_get_userbyid(p.proowner) <> 'ea_owner'""",
+    "a foreign key without an index on its columns": f"""
+        SELECT k.conrelid::regclass || '.' || k.conname
+        FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+        WHERE {OWN} AND k.contype = 'f' AND NOT EXISTS (
+          SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indpred IS NULL
+            AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)""",
+    "an overloaded function": f"""
+        SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE {OWN} GROUP BY 1 HAVING count(*) > 1""",
+}
+
+
+@pytest.mark.parametrize("lint", LINTS)
+def test_there_is_no(database: Database, lint: str) -> None:
+    with database.connect() as operator:
+        assert [row[0] for row in operator.query(LINTS[lint])] == []
+
+
+def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_current_tenant(
+    database: Database,
+) -> None:
+    """Those that work across tenants are few, and named here."""
+    across = {"inference.sweep", "rag.sweep_documents"}
+    with database.connect() as operator:
+        found = operator.query(
+            f"SELECT n.nspname || '.' || p.proname, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+            f" WHERE {OWN} AND p.prosecdef AND has_function_privilege('app', p.oid, 'EXECUTE')"
+        )
+    assert {name for name, body in found if "core.require_tenant()" not in body} == across
+
+
+def test_every_object_stands_in_the_file_of_its_name(database: Database) -> None:
+    with database.connect() as operator:
+        names = operator.query(
+            f"SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {OWN}"
+        )
+    assert {row[0] for row in names} == {file.name for file in logic.read_files()}
+
+
+def test_the_databases_problems_are_those_that_http_knows(database: Database) -> None:
+    with database.connect() as operator:
+        raised = {code: sqlstate for code, sqlstate, _ in operator.rows("ops.problems")}
+    assert raised == {code: kind.sqlstate for code, kind in PROBLEM_TYPES.items() if kind.sqlstate}
+
+
+def test_privileges_are_the_golden_ones(database: Database) -> None:
+    """The matrix role x object x privilege. A deliberate change is written with UPDATE_GOLDEN=1 (see docs/database.md)."""
+    with database.connect() as operator:
+        rows = operator.query(
+            f"""
+            SELECT r.role, c.oid::regclass::text, string_agg(lower(k.kind), ' ' ORDER BY k.kind)
+            FROM unnest(%s::text[]) AS r (role)
+            CROSS JOIN pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS k (kind)
+            WHERE {OWN} AND c.relkind IN ('r', 'v') AND has_table_privilege(r.role, c.oid, k.kind)
+            GROUP BY 1, 2
+            UNION ALL
+            SELECT r.role, p.oid::regprocedure::text, 'execute'
+            FROM unnest(%s::text[]) AS r (role)
+            CROSS JOIN pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+            WHERE {OWN} AND has_function_privilege(r.role, p.oid, 'EXECUTE')
+            ORDER BY 1, 2
+            """,
+            [list(ROLES), list(ROLES)],
+        )
+    matrix: dict[str, dict[str, str]] = {role: {} for role in ROLES}
+    for role, name, kinds in rows:
+        matrix[role][name] = kinds
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(matrix, indent=2, sort_keys=True) + "\n")
+    assert matrix == json.loads(GOLDEN.read_text())
+
+
+def test_the_functions_role_cannot_change_budgets_events_or_history() -> None:
+    golden = json.loads(GOLDEN.read_text())["app"]
+    for table in ("budget.balances", "budget.ledger", "budget.reservations", "budget.limits", "ops.settings"):
+        assert golden[table] == "select"
+    assert "events.outbox" not in golden
+    assert "ops.sql_history" not in golden

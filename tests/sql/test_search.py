@@ -1,0 +1,172 @@
+"""Hybrid search finds by meaning, by words and by spelling, and uses its indexes."""
+
+import json
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.support import WIDTH, Caller, Database, add_document, vector
+
+
+@pytest.fixture
+def app(database: Database, tenants: Sequence[UUID]) -> Iterator[Caller]:
+    with database.connect("app", tenants[0]) as caller:
+        yield caller
+
+
+def names(caller: Caller, query: str, embedding: str | None = None, **arguments: object) -> list[str]:
+    return [row[2] for row in caller.rows("rag.search", p_query=query, p_embedding=embedding, **arguments)]
+
+
+def test_each_leg_contributes_its_rank(app: Caller) -> None:
+    add_document(app, "leave.md", ["Employees have thirty days of vacation."])
+    [row] = app.rows("rag.search", p_query="vacation", p_embedding=vector(1.0))
+    assert row[6:9] == (1, 1, None)
+    assert row[5] == pytest.approx(2 / 61)
+
+
+def test_a_passage_found_by_two_legs_comes_before_those_found_by_one(app: Caller) -> None:
+    add_document(app, "near.md", ["Nothing of that.", "zebra crossing"])
+    found = app.rows("rag.search", p_query="zebra", p_embedding=vector(0.0, 1.0))
+    assert found[0][4] == "zebra crossing"
+    assert found[0][5] > found[1][5]
+
+
+def test_any_word_of_a_question_may_match(app: Caller) -> None:
+    add_document(app, "a.md", ["The quarterly report is due in March."])
+    assert names(app, "When exactly must we hand in the report?") == ["a.md"]
+
+
+def test_a_misspelt_word_is_found_by_its_trigrams(app: Caller) -> None:
+    add_document(app, "names.md", ["Contact Katharina Wozniak about invoices."])
+    add_document(app, "other.md", ["Nothing to see here."])
+    [row] = app.rows("rag.search", p_query="Wozniack", p_embedding=None)
+    assert row[2] == "names.md"
+    assert row[6:9] == (None, None, 1)
+
+
+def test_without_an_embedding_the_text_is_searched(app: Caller) -> None:
+    add_document(app, "a.md", ["alpha beta"])
+    assert names(app, "beta") == ["a.md"]
+    assert names(app, "unrelated") == []
+
+
+@pytest.mark.parametrize("query", ["the and of", "???", "' | & ! ( ) :* <->", "\\", "a" * 5000, "🚀", "x\ty\nz"])
+def test_no_query_text_is_an_error(app: Caller, query: str) -> None:
+    add_document(app, "a.md", ["alpha beta"])
+    assert names(app, query, vector(1.0)) == ["a.md"]
+
+
+def test_collections_limit_every_leg(app: Caller) -> None:
+    add_document(app, "hr.md", ["vacation days"], collection="hr")
+    add_document(app, "it.md", ["vacation notebook"], collection="it")
+    assert names(app, "vacation", vector(1.0), p_collections=["it"]) == ["it.md"]
+    assert names(app, "vacaton", vector(1.0), p_collections=["hr"]) == ["hr.md"]
+    assert sorted(names(app, "vacation", vector(1.0), p_collections=["hr", "it"])) == ["hr.md", "it.md"]
+
+
+def test_an_unknown_collection_is_named(app: Caller) -> None:
+    with pytest.raises(psycopg.Error, match="nowhere") as raised:
+        names(app, "x", p_collections=["nowhere"])
+    assert raised.value.sqlstate == "EA002"
+
+
+def test_a_replaced_document_answers_with_its_new_text_only(app: Caller) -> None:
+    add_document(app, "a.md", ["the old wording"])
+    add_document(app, "a.md", ["the new wording"])
+    assert [row[4] for row in app.rows("rag.search", p_query="wording", p_embedding=vector(1.0))] == ["the new wording"]
+
+
+def test_a_document_that_is_stored_again_answers_with_its_old_text_until_indexed(app: Caller) -> None:
+    add_document(app, "a.md", ["the old wording"])
+    app.call(
+        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_content="new one"
+    )
+    assert [row[4] for row in app.rows("rag.search", p_query="wording", p_embedding=None)] == ["the old wording"]
+    assert app.rows("rag.document_status")[0][5] == "received"
+
+
+def test_the_same_text_again_has_nothing_to_do(app: Caller) -> None:
+    document = add_document(app, "a.md", ["same"])
+    again = app.call(
+        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_content="same"
+    )
+    assert again == document
+    assert app.query("SELECT status, version FROM rag.documents") == [("indexed", 1)]
+
+
+def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
+    document = app.call(
+        "rag.store_document", p_collection="default", p_name="a", p_media_type="text/plain", p_content="x"
+    )
+    lease = {"p_document_id": document, "p_version": 1, "p_worker": "w"}
+    app.call("rag.claim_document", **lease, p_lease="1 minute")
+    chunk = {"ordinal": 1, "heading": "", "content": "x", "start_char": 0, "end_char": 1, "token_count": 1}
+    with pytest.raises(psycopg.errors.DataException):
+        app.call(
+            "rag.index_document",
+            **lease,
+            p_chunks=json.dumps([chunk | {"embedding": "[1,2,3]"}]),
+            p_event_source="s",
+            p_event_id="i",
+        )
+    assert app.query("SELECT status FROM rag.documents") == [("processing",)]
+    assert app.query("SELECT 1 FROM rag.chunks") == []
+
+
+def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Database, tenants: Sequence[UUID]) -> None:
+    """3,000 passages of one tenant beside 300 of another: both get as many results as they ask for, and the right first."""
+    generate = """
+        WITH d AS (
+          INSERT INTO rag.documents (tenant_id, collection_id, name, media_type, content, status, stage)
+          SELECT %(tenant)s, id, 'bulk', 'text/plain', 'bulk', 'indexed', 'indexed' FROM rag.collections
+          WHERE tenant_id = %(tenant)s RETURNING id)
+        INSERT INTO rag.chunks (tenant_id, document_id, ordinal, content, start_char, end_char, token_count, embedding)
+        SELECT %(tenant)s, d.id, n, 'common word number' || n, 0, 1, 3,
+          (SELECT array_agg(sin(n * 0.37 + i * (n %% 17 + 1))) FROM generate_series(1, %(width)s) AS i)::vector::halfvec
+        FROM d, generate_series(1, %(count)s) AS n
+    """
+    for tenant, count in zip(tenants, (3000, 300), strict=True):
+        with database.connect("app", tenant) as app:
+            add_document(app, "first.md", ["seed"])
+        with database.connect() as operator:
+            operator.run(generate, {"tenant": tenant, "width": WIDTH, "count": count})  # type: ignore[arg-type]
+    with database.connect() as operator:
+        operator.run("ANALYZE rag.chunks")
+    for tenant in tenants:
+        with database.connect("app", tenant) as app:
+            probe = app.value("SELECT embedding::text FROM rag.chunks WHERE ordinal = 77")
+            found = app.rows("rag.search", p_query="zzzz", p_embedding=probe, p_limit=20)
+            assert len(found) == 20
+            assert found[0][4] == "common word number77"
+            exact = app.query("SELECT id FROM rag.chunks ORDER BY embedding <=> %s::halfvec, id LIMIT 10", [probe])
+            assert len({row[0] for row in exact} & {row[0] for row in found}) >= 9
+
+
+def test_the_legs_of_a_large_tenant_use_their_indexes(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        add_document(app, "first.md", ["seed"])
+    with database.connect() as operator:
+        operator.run(
+            """
+            INSERT INTO rag.chunks (tenant_id, document_id, ordinal, content, start_char, end_char, token_count, embedding)
+            SELECT tenant_id, document_id, n + 1, 'word' || n || ' filler' || n %% 91, 0, 1, 3,
+              (SELECT array_agg(random()) FROM generate_series(1, %s) AS i WHERE n > 0)::vector::halfvec
+            FROM rag.chunks, generate_series(1, 4000) AS n
+            """,
+            [WIDTH],
+        )
+        operator.run("ANALYZE rag.chunks")
+        operator.run("SET enable_seqscan = off")  # a table this small may be scanned as well
+        tenant = str(tenants[0])
+        plans = {
+            "chunks_embedding": "SELECT id FROM rag.chunks WHERE tenant_id = %s ORDER BY embedding <=> %s::halfvec LIMIT 40",
+            "chunks_search_text": "SELECT id FROM rag.chunks WHERE tenant_id = %s AND search_text @@ %s::tsquery",
+            "chunks_trigrams": "SELECT id FROM rag.chunks WHERE tenant_id >= %s AND content %%> %s",
+        }
+        arguments = {"chunks_embedding": vector(1.0), "chunks_search_text": "'word17'", "chunks_trigrams": "wrod1717"}
+        for index, statement in plans.items():
+            plan = "\n".join(row[0] for row in operator.query(f"EXPLAIN {statement}", [tenant, arguments[index]]))
+            assert index in plan, plan

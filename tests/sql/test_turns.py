@@ -1,0 +1,326 @@
+"""A turn from its question to its end, as the database sees it."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from tests.support import Caller, Database, add_document, vector
+
+LEASE = "1 minute"
+
+
+def begin(caller: Caller, message: str = "What is the limit?", **arguments: object) -> Any:
+    return caller.call("chat.begin_turn", p_message=message, **arguments)
+
+
+def job_of(caller: Caller, turn: str) -> UUID:
+    job: UUID = caller.value("SELECT id FROM inference.jobs WHERE turn_id = %s", [turn])
+    return job
+
+
+def claim(caller: Caller, job: UUID, worker: str = "w1", lease: str = LEASE) -> Any:
+    return caller.call("inference.claim", p_job_id=job, p_worker=worker, p_lease=lease)
+
+
+def complete(caller: Caller, job: UUID, content: str = "Ten [1].", **arguments: object) -> Any:
+    defaults: dict[str, object] = {
+        "p_job_id": job,
+        "p_worker": "w1",
+        "p_attempt": 1,
+        "p_status": "completed",
+        "p_content": content,
+        "p_prompt_tokens": 20,
+        "p_completion_tokens": 5,
+        "p_event_source": "/test",
+        "p_event_id": str(uuid4()),
+    }
+    return caller.call("inference.complete", **(defaults | arguments))
+
+
+def fail(caller: Caller, job: UUID, generated: str = "") -> Any:
+    return caller.call(
+        "inference.fail",
+        p_job_id=job,
+        p_worker="w1",
+        p_attempt=1,
+        p_code="model_unavailable",
+        p_detail="down",
+        p_generated=generated,
+        p_event_source="/test",
+        p_event_id="1",
+    )
+
+
+def expire_leases(database: Database) -> None:
+    with database.connect() as operator:
+        operator.run("UPDATE inference.jobs SET leased_until = now() - interval '1 second' WHERE status = 'running'")
+
+
+def test_beginning_a_turn_decides_everything_and_emits_its_event(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        add_document(app, "limits.md", ["The limit is ten."])
+        accepted = begin(app, p_embedding=vector(1.0), p_traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    assert accepted["model"] == "local/extractive-standard"
+    assert accepted["routing"]["rule"] == "everything else"
+    assert accepted["retrieval"] == {"mode": "hybrid", "passages": 1}
+    assert accepted["passages"][0]["document"] == "limits.md"
+    assert accepted["replayed"] is False
+    with database.connect("relay") as relay:
+        events = {row[2]: row for row in relay.rows("events.claim")}
+    id_, source, type_, subject, _, extensions, data = events["com.enterprise-agents.inference.requested.v1"]
+    assert isinstance(id_, UUID)
+    assert source == f"/tenants/{tenants[0]}"
+    assert (type_, subject) == ("com.enterprise-agents.inference.requested.v1", accepted["turn_id"])
+    assert extensions == {
+        "tenantid": str(tenants[0]),
+        "tier": "standard",
+        "region": "test",
+        "partitionkey": accepted["turn_id"],
+        "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
+    }
+    assert data["turn_id"] == accepted["turn_id"]
+
+
+def test_one_key_is_one_turn_even_when_it_comes_twice_at_once(database: Database, tenants: Sequence[UUID]) -> None:
+    def ask(_: int) -> Any:
+        with database.connect("app", tenants[0]) as app:
+            return begin(app, p_idempotency_key="once")
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(16)))
+    assert len({answer["turn_id"] for answer in answers}) == 1
+    assert sorted(answer["replayed"] for answer in answers) == [False] + [True] * 15
+    with database.connect("app", tenants[0]) as app:
+        assert app.value("SELECT count(*) FROM chat.turns") == 1
+        assert app.value("SELECT count(*) FROM budget.reservations") == 1
+        assert app.value("SELECT count(*) FROM chat.messages") == 1
+
+
+def test_a_key_cannot_be_used_for_another_question_but_by_another_user(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app:
+        begin(app, p_idempotency_key="k")
+        with pytest.raises(psycopg.Error) as raised:
+            begin(app, "Something else?", p_idempotency_key="k")
+        assert raised.value.sqlstate == "EA003"
+    with database.connect("app", tenants[0], "bob") as bob:
+        assert begin(bob, "Something else?", p_idempotency_key="k")["replayed"] is False
+
+
+def test_completion_writes_message_citations_usage_and_settles(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        document = add_document(app, "limits.md", ["The limit is ten.", "Another thing."])
+        accepted = begin(app, p_embedding=vector(1.0))
+        job = job_of(app, accepted["turn_id"])
+        claimed = claim(app, job)
+        assert claimed["outcome"] == "claimed"
+        assert claimed["messages"][-1] == {"role": "user", "content": "What is the limit?"}
+        assert "<passages>\n[1] limits.md > limits.md\nThe limit is ten." in claimed["messages"][0]["content"]
+        turn = complete(app, job, "It is ten [1]. Twice [1], and [9] is no passage, nor [0] or [99999].")
+        assert turn["status"] == "completed"
+        assert [(c["n"], c["document"], c["document_id"]) for c in turn["citations"]] == [
+            (1, "limits.md", str(document))
+        ]
+        assert turn["usage"] == {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
+        assert turn["charged_tokens"] == 25
+        assert turn["budget"]["day"]["settled"] == 25
+        assert turn["budget"]["day"]["reserved"] == 0
+        assert app.value("SELECT count(*) FROM events.inbox WHERE consumer = 'inference'") == 1
+        assert claim(app, job)["outcome"] == "done"
+
+
+def test_usage_that_nobody_reported_is_counted(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        job = job_of(app, begin(app)["turn_id"])
+        claim(app, job)
+        turn = complete(app, job, "A short answer.", p_prompt_tokens=None, p_completion_tokens=None)
+    assert turn["usage"]["prompt_tokens"] > 20
+    assert turn["usage"]["completion_tokens"] >= 4
+    assert turn["charged_tokens"] == turn["usage"]["total_tokens"]
+
+
+def test_a_job_is_in_one_workers_hands_until_its_lease_ends(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        job = job_of(app, begin(app)["turn_id"])
+        assert claim(app, job, "w1")["attempt"] == 1
+        assert claim(app, job, "w2")["outcome"] == "busy"
+        expire_leases(database)
+        assert claim(app, job, "w2")["attempt"] == 2
+        renew = {"p_job_id": job, "p_lease": LEASE}
+        assert app.call("inference.renew", p_worker="w1", p_attempt=1, **renew) == "lost"
+        assert app.call("inference.renew", p_worker="w2", p_attempt=2, **renew) == "held"
+        with pytest.raises(psycopg.Error) as raised:
+            complete(app, job)
+        assert raised.value.sqlstate == "EA005"
+        assert app.value("SELECT count(*) FROM chat.messages WHERE role = 'assistant'") == 0
+        turn = complete(app, job, p_worker="w2", p_attempt=2)
+        assert turn["charged_tokens"] == 25
+        assert app.query("SELECT entry FROM budget.ledger ORDER BY id") == [("reserve",), ("release",), ("settle",)]
+
+
+def test_a_failure_before_the_first_token_charges_nothing(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        job = job_of(app, begin(app)["turn_id"])
+        claim(app, job)
+        turn = fail(app, job)
+        assert turn["error"] == {"code": "model_unavailable", "detail": "down"}
+        assert turn["charged_tokens"] == 0
+        assert turn["budget"]["day"]["reserved"] == 0
+        assert turn["answer"] is None
+
+
+def test_a_failure_in_mid_answer_charges_what_was_generated(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        job = job_of(app, begin(app)["turn_id"])
+        claim(app, job)
+        turn = fail(app, job, generated="Half of an answer")
+        assert 0 < turn["charged_tokens"] == turn["usage"]["total_tokens"]
+        assert turn["budget"]["day"]["reserved"] == 0
+
+
+def test_the_sweeper_emits_abandoned_jobs_again_and_fails_those_out_of_attempts(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app, database.connect("app") as sweeper:
+        turn = begin(app)["turn_id"]
+        job = job_of(app, turn)
+        for attempt in (1, 2, 3):
+            assert claim(app, job)["attempt"] == attempt
+            assert sweeper.rows("inference.sweep") == [], "a living lease is left alone"
+            expire_leases(database)
+            outcome = "emitted" if attempt < 3 else "failed"
+            assert [(row[0], str(row[1]), row[2]) for row in sweeper.rows("inference.sweep")] == [
+                (tenants[0], turn, outcome)
+            ]
+        ended = app.call("chat.read_turn", p_turn_id=turn)
+        assert ended["error"]["code"] == "attempts_exhausted"
+        assert ended["charged_tokens"] == 0
+        assert app.value("SELECT sum(reserved) FROM budget.balances") == 0
+    with database.connect() as operator:
+        assert operator.value("SELECT count(*) FROM events.outbox WHERE type LIKE '%%inference.requested%%'") == 3
+        assert operator.query("SELECT last_error, attempts FROM events.dead_letters") == [("attempts_exhausted", 3)]
+
+
+def test_a_job_whose_event_was_lost_is_emitted_again_and_expires_in_the_end(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app, database.connect() as operator:
+        turn = begin(app)["turn_id"]
+        assert operator.rows("inference.sweep") == [], "it may still be on its way"
+        operator.run("UPDATE inference.jobs SET emitted_at = now() - interval '2 minutes'")
+        assert [row[2] for row in operator.rows("inference.sweep")] == ["emitted"]
+        operator.run(
+            "UPDATE inference.jobs SET emitted_at = now() - interval '2 minutes', created_at = now() - interval '2 hours'"
+        )
+        assert [row[3] for row in operator.rows("inference.sweep")] == ["expired"]
+        assert app.call("chat.read_turn", p_turn_id=turn)["status"] == "failed"
+
+
+def test_the_sweepers_tenant_is_the_callers_again_afterwards(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        claim(app, job_of(app, begin(app)["turn_id"]))
+    with database.connect() as operator:
+        operator.run("UPDATE inference.jobs SET attempts = 3")
+    expire_leases(database)
+    with database.connect("app", tenants[1]) as other:
+        assert [row[2] for row in other.rows("inference.sweep")] == ["failed"]
+        assert other.query("SELECT id FROM core.tenants") == [(tenants[1],)]
+
+
+def test_a_queued_turn_stops_at_once_and_a_running_one_when_its_worker_hears(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app:
+        queued = begin(app)["turn_id"]
+        stopped = app.call("chat.stop_turn", p_turn_id=queued)
+        assert (stopped["status"], stopped["charged_tokens"]) == ("stopped", 0)
+        assert claim(app, job_of(app, queued))["outcome"] == "done"
+
+        running = begin(app)["turn_id"]
+        job = job_of(app, running)
+        claim(app, job)
+        assert app.call("chat.stop_turn", p_turn_id=running)["status"] == "running"
+        assert app.call("inference.renew", p_job_id=job, p_worker="w1", p_attempt=1, p_lease=LEASE) == "stop"
+        turn = complete(app, job, "Half", p_status="stopped", p_completion_tokens=1)
+        assert (turn["status"], turn["answer"], turn["charged_tokens"]) == ("stopped", "Half", 21)
+
+
+def test_the_history_of_a_conversation_is_sent_to_the_model(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        first = begin(app, "First?")
+        claim(app, job_of(app, first["turn_id"]))
+        complete(app, job_of(app, first["turn_id"]), "First answer.")
+        failed = begin(app, "Failing?", p_conversation_id=first["conversation_id"])
+        claim(app, job_of(app, failed["turn_id"]))
+        fail(app, job_of(app, failed["turn_id"]))
+        last = begin(app, "Second?", p_conversation_id=first["conversation_id"])
+        messages = claim(app, job_of(app, last["turn_id"]))["messages"]
+    assert [message["content"] for message in messages[1:]] == ["First?", "First answer.", "Second?"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_long_history_is_cut_to_its_latest_part(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        conversation = None
+        for number in range(4):
+            turn = begin(app, f"{number} " + "x" * 5000, p_conversation_id=conversation)
+            conversation = turn["conversation_id"]
+            claim(app, job_of(app, turn["turn_id"]))
+            complete(app, job_of(app, turn["turn_id"]), "Yes.")
+        last = begin(app, "And?", p_conversation_id=conversation)
+        messages = claim(app, job_of(app, last["turn_id"]))["messages"]
+    assert [message["content"][:2] for message in messages[1:]] == ["2 ", "Ye", "3 ", "Ye", "An"] or [
+        message["content"][:2] for message in messages[1:]
+    ] == ["Ye", "2 ", "Ye", "3 ", "Ye", "An"]
+
+
+@pytest.mark.parametrize(
+    ("question", "tier"),
+    [
+        ("Classify this message as complaint or praise: I love it", "light"),
+        ("Does this text contain personal data? John lives in Rome.", "light"),
+        ("hello", "light"),
+        ("How many days of leave do I have?", "standard"),
+        ("Do a security review of this login handler.", "heavy"),
+        ("Work out step by step why the invoice total differs.", "heavy"),
+        ("x" * 5000, "heavy"),
+    ],
+)
+def test_routing_gives_a_tier_and_its_reason(
+    database: Database, tenants: Sequence[UUID], question: str, tier: str
+) -> None:
+    with database.connect("app", tenants[0]) as app:
+        choice = app.call("routing.choose", p_question=question)
+    assert choice["tier"] == tier
+    assert choice["model"] == f"local/extractive-{tier}"
+    assert choice["rule"]
+
+
+def test_a_request_may_name_a_tier_or_a_model_that_exists(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        assert app.call("routing.choose", p_question="hello", p_requested="heavy")["model"] == "local/extractive-heavy"
+        by_name = app.call("routing.choose", p_question="hello", p_requested="local/extractive-light")
+        assert by_name["tier"] == "light"
+        with pytest.raises(psycopg.Error) as raised:
+            app.call("routing.choose", p_question="hello", p_requested="gpt-99")
+        assert raised.value.sqlstate == "EA006"
+
+
+def test_routing_that_is_switched_off_pins_the_default_model(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect() as operator:
+        operator.run('SELECT ops.sync_settings(\'{"model_routing_enabled": "False"}\')')
+    with database.connect("app", tenants[0]) as app:
+        choice = app.call("routing.choose", p_question="Do a security review.")
+        assert choice["model"] == "local/extractive-standard"
+        assert "switched off" in choice["reason"]
+
+
+def test_a_token_of_an_unknown_tenant_begins_nothing(database: Database) -> None:
+    with database.connect("app", uuid4()) as app, pytest.raises(psycopg.Error) as raised:
+        begin(app)
+    assert raised.value.sqlstate == "EA001"

@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.local.assembly import MANIFESTS
+from infra.local.manifests import Delivery, Destination, ManifestError, load
+from infra.local.ports import DEFAULTS
+from tests.unit.local.conftest import BROKER, PING, SERVICE, SOURCE, TRIGGER
+
+Kustomization = Callable[..., Path]
+
+
+def test_service_is_read_with_its_limits(kustomization: Kustomization) -> None:
+    service = load(kustomization(SERVICE)).services["worker"]
+    assert (service.cluster_local, service.concurrency, service.timeout_seconds) == (True, 2, 7.0)
+    assert service.container.command == ("python", "-m", "shared.serving")
+    assert service.literal("FUNCTION_TARGET") == "work"
+    assert service.literal("DATABASE_URL") is None
+
+
+def test_variables_come_from_literals_config_and_secret_keys(kustomization: Kustomization) -> None:
+    container = load(kustomization(SERVICE)).services["worker"].container
+    environment = container.environment({"PLACE": "eu", "DEBUG": "1"}, {"WORKER_URL": "db", "OTHER": "hidden"})
+    assert environment == {
+        "PLACE": "eu",
+        "DEBUG": "1",
+        "FUNCTION_TARGET": "work",
+        "DATABASE_URL": "db",
+        "REGION": "eu",
+    }
+
+
+def test_a_required_key_without_a_value_is_named(kustomization: Kustomization) -> None:
+    container = load(kustomization(SERVICE)).services["worker"].container
+    with pytest.raises(ManifestError, match=r"DATABASE_URL.*WORKER_URL"):
+        container.environment({"PLACE": "eu"}, {})
+
+
+def test_trigger_is_read_with_filter_and_delivery(kustomization: Kustomization) -> None:
+    (trigger,) = load(kustomization(TRIGGER, SERVICE)).triggers
+    assert trigger.attributes == {"type": "work.wanted.v1"}
+    assert trigger.subscriber == Destination(service="worker")
+    assert trigger.delivery == Delivery(retry=4, exponential=False, backoff=0.01, timeout=8.0)
+
+
+def test_a_trigger_without_delivery_has_the_brokers(kustomization: Kustomization) -> None:
+    document = "\n".join(line for line in TRIGGER.splitlines() if "delivery" not in line)
+    (trigger,) = load(kustomization(document, SERVICE, BROKER)).triggers
+    assert trigger.delivery == Delivery(retry=2, exponential=True, backoff=3.0)
+
+
+def test_a_dead_letter_sink_is_a_destination(kustomization: Kustomization) -> None:
+    document = TRIGGER.replace("retry: 4", "retry: 4, deadLetterSink: {uri: 'http://letters/'}")
+    (trigger,) = load(kustomization(document, SERVICE)).triggers
+    assert trigger.delivery.dead_letter == Destination(uri="http://letters/")
+
+
+def test_ping_source_has_schedule_data_and_knatives_source(kustomization: Kustomization) -> None:
+    (ping,) = load(kustomization(PING, SERVICE)).pings
+    assert ping.schedule.minutes == frozenset(range(0, 60, 5))
+    assert (ping.data, ping.sink) == ('{"a": 1}', Destination(service="worker", uri="/tick"))
+    assert ping.source == "/apis/v1/namespaces/here/pingsources/tick"
+
+
+def test_container_source_has_command_sink_and_extensions(kustomization: Kustomization) -> None:
+    (source,) = load(kustomization(SOURCE)).sources
+    assert source.container.command == ("python", "-m", "functions.relay.main")
+    assert (source.sink, source.extensions) == (Destination(broker="default"), {"region": "here"})
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (TRIGGER.replace("name: worker", "name: nobody"), "there is no Service 'nobody'"),
+        (TRIGGER.replace("kind: Service", "kind: Deployment"), "not to Deployment"),
+        (TRIGGER.replace("  filter:", "  filters: [{exact: {type: a}}]\n  filter:"), "filters: the local stack cannot"),
+        (TRIGGER.replace("PT8S", "8s"), "timeout: not an ISO 8601 duration"),
+        (TRIGGER.replace("linear", "random"), "backoffPolicy"),
+        (TRIGGER.replace("retry: 4", "retry: many"), "retry: a whole number"),
+        (TRIGGER.replace("{ref: ", "{uri: /relative, other: "), "absolute uri"),
+        (PING.replace("*/5 * * * *", "@every 5s"), "schedule: a schedule has five fields"),
+        (PING.replace("  data:", "  timezone: Europe/Berlin\n  data:"), "timezone: the local stack cannot"),
+        (SOURCE.replace("          command: [python, -m, functions.relay.main]\n", ""), "command is missing"),
+        (
+            SERVICE.replace("- image: platform", "- image: a\n          command: [b]\n        - image: c"),
+            "one container",
+        ),
+        (SERVICE.replace("configMapRef", "secretRef"), "secretRef: the local stack cannot"),
+        (SERVICE, "a second Service worker"),
+        ("apiVersion: flows.knative.dev/v1\nkind: Sequence\n", "does not know flows.knative.dev/Sequence"),
+        ("kind: Sequence\n", "apiVersion is missing"),
+        ("a: [", "expected"),
+    ],
+)
+def test_what_cannot_be_honoured_is_an_error(kustomization: Kustomization, document: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        load(kustomization(SERVICE, document))
+
+
+def test_a_kustomization_that_changes_its_resources_is_refused(kustomization: Kustomization) -> None:
+    with pytest.raises(ManifestError, match="patches: the local stack cannot"):
+        load(kustomization(SERVICE, extra="patches: [{path: other.yaml}]"))
+
+
+def test_a_folder_without_kustomization_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"kustomization\.yaml is missing"):
+        load(tmp_path)
+
+
+def test_the_platforms_own_manifests_can_be_run_here() -> None:
+    manifests = load(MANIFESTS)
+    assert set(manifests.services) <= set(DEFAULTS)
+    assert manifests.triggers
+    assert [source.name for source in manifests.sources] == ["relay"]
