@@ -36,7 +36,7 @@ check: install ## Lint, types and SQL lint
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy functions shared migrations infra tests
-	@$(BIN)/sqlfluff lint --processes 0 --disable-progress-bar sql migrations
+	@$(BIN)/sqlfluff lint --processes 1 --disable-progress-bar sql migrations
 
 dev: install ## Start the platform on this machine; Ctrl-C stops it (PORT_CHAT=..., PORT_OFFSET=... move ports)
 	@exec $(LOCAL) dev

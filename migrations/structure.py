@@ -16,6 +16,9 @@ LOCK_TIMEOUT = "5s"
 """A migration that cannot get a lock within this time fails and changes nothing, rather than queue behind traffic."""
 
 
+WIDTH = "1536 /* EMBEDDING_DIMENSIONS */"
+
+
 def upgrade(revision: str) -> None:
     """Run the revision's upgrade files as the owner of the platform's objects.
 
@@ -36,8 +39,8 @@ def downgrade(revision: str) -> None:
 
 
 def run(path: Path, *, as_owner: bool) -> None:
-    """Execute one frozen file, with `${embedding_dimensions}` filled in."""
-    body = path.read_text().replace("${embedding_dimensions}", str(get_settings().embedding_dimensions))
+    """Execute one frozen file; the deployment's width of embeddings takes the place of the default that it names."""
+    body = path.read_text().replace(WIDTH, str(get_settings().embedding_dimensions))
     connection = op.get_bind()
     logic.run_script(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     if as_owner:

@@ -12,8 +12,6 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from shared.principal import Principal
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
-POOL_SIZE = 8
-"""Connections a process holds at most. PgBouncer in transaction mode stands between many processes and the server."""
 POOL_TIMEOUT_SECONDS = 5.0
 
 Row = dict[str, Any]
@@ -27,7 +25,7 @@ class Database:
     transaction mode may hand every call another connection. Prepared statements are off for the same reason.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = POOL_SIZE) -> None:
+    def __init__(self, dsn: str, *, pool_size: int) -> None:
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             dsn,
             min_size=0,

@@ -22,7 +22,7 @@ class Runtime:
     async def database(self) -> Database:
         """Return the pool, opened."""
         if self._database is None:
-            self._database = Database(get_settings().database_dsn())
+            self._database = Database(get_settings().database_dsn(), pool_size=get_settings().database_pool_size())
             await self._database.open()
         return self._database
 

@@ -33,7 +33,7 @@ def build(source: str, target: str) -> "Service":
 
 def main() -> None:
     """Serve until SIGTERM; refuse to start with one message that names every wrong variable."""
-    # What a start allocates stays: looking for garbage in it again and again would be an eighth of the time.
+    # What a start allocates stays: looking for garbage in it again and again would be a tenth of the time.
     gc.disable()
     # Looking for plugins reads the metadata of every installed distribution; there are none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

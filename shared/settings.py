@@ -2,12 +2,15 @@
 
 from functools import cache
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published dev default, refused in prod
+DEFAULT_POOL_SIZE = 8
+"""PgBouncer in transaction mode stands between many processes and the server."""
+
 DEV_ISSUER = "http://localhost:8080/realms/dev"
 DEV_AUDIENCE = "enterprise-agents-api"
 
@@ -74,6 +77,13 @@ class Settings(BaseSettings):
         """Return the functions' connection string for psycopg."""
         return with_scheme(self.database_url.get_secret_value(), "postgresql")
 
+    def database_pool_size(self) -> int:
+        """Return how many connections a process may hold: `pool_size` + `max_overflow` of DATABASE_URL, 8 by default."""
+        query = parse_qs(urlsplit(self.database_url.get_secret_value()).query)
+        if "pool_size" not in query:
+            return DEFAULT_POOL_SIZE
+        return int(query["pool_size"][0]) + int(query.get("max_overflow", ["0"])[0])
+
     def migration_url(self, scheme: str) -> str:
         """Return the connection string of the role that migrates, for the given URL scheme."""
         return with_scheme((self.migration_database_url or self.database_url).get_secret_value(), scheme)
@@ -83,7 +93,7 @@ def with_scheme(url: str, scheme: str) -> str:
     """Return the URL under another scheme: the runbook's `postgresql+asyncpg://` names a driver that is not used here.
 
     SQLAlchemy's pool parameters (`pool_size`, `max_overflow`, `pool_pre_ping`, `pool_recycle`) are no connection options
-    of PostgreSQL and are left out; `shared.database` reads pool_size and max_overflow itself.
+    of PostgreSQL and are left out.
     """
     parts = urlsplit(url)
     query = "&".join(item for item in parts.query.split("&") if item and not item.startswith(("pool_", "max_overflow")))

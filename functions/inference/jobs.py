@@ -24,6 +24,7 @@ from shared.streams import TurnWriter, endings
 
 ACTOR = "function:inference"
 WORKER = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}"
+END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 RENEWALS_A_LEASE = 5
 """A lease is renewed so often before it would end; the same call brings the user's wish to stop."""
 
@@ -166,9 +167,9 @@ async def _keep_lease(run: Run) -> None:
 
 
 async def _complete(run: Run, status: str) -> None:
-    turn = await run.database.call(
+    turn = await _end(
+        run,
         "inference.complete",
-        run.principal,
         **run.lease(),
         p_status=status,
         p_content="".join(run.text).replace("\0", ""),
@@ -184,9 +185,9 @@ async def _complete(run: Run, status: str) -> None:
 async def _fail(run: Run, error: UpstreamError) -> None:
     metrics.problems().labels(error.code).inc()
     logs.warning("turn_failed", code=error.code, detail=error.detail, **run.ids())
-    turn = await run.database.call(
+    turn = await _end(
+        run,
         "inference.fail",
-        run.principal,
         **run.lease(),
         p_code=error.code,
         p_detail=error.detail,
@@ -195,6 +196,24 @@ async def _fail(run: Run, error: UpstreamError) -> None:
         p_event_id=run.event.id,
     )
     await _tell_end(run, turn)
+
+
+async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
+    """Call what ends the job; a database that is away for a moment does not cost the answer.
+
+    Trying again is safe: the lease lets only one call end the job, and a later one raises `lease_lost`.
+    """
+    for delay in (*END_RETRY_SECONDS, None):
+        try:
+            turn: dict[str, Any] = await run.database.call(function, run.principal, **arguments)
+        except Problem as problem:
+            if problem.code != "database_unavailable" or delay is None:
+                raise
+            logs.warning("job_end_delayed", **run.ids())
+            await asyncio.sleep(delay)
+        else:
+            return turn
+    raise AssertionError("the last attempt returns or raises")
 
 
 async def _tell_end(run: Run, turn: dict[str, Any]) -> None:

@@ -164,9 +164,12 @@ def test_the_legs_of_a_large_tenant_use_their_indexes(database: Database, tenant
         plans = {
             "chunks_embedding": "SELECT id FROM rag.chunks WHERE tenant_id = %s ORDER BY embedding <=> %s::halfvec LIMIT 40",
             "chunks_search_text": "SELECT id FROM rag.chunks WHERE tenant_id = %s AND search_text @@ %s::tsquery",
-            "chunks_trigrams": "SELECT id FROM rag.chunks WHERE tenant_id >= %s AND content %%> %s",
+            "chunks_trigrams": "SELECT id FROM rag.chunks WHERE content %%> %s",
         }
         arguments = {"chunks_embedding": vector(1.0), "chunks_search_text": "'word17'", "chunks_trigrams": "wrod1717"}
         for index, statement in plans.items():
-            plan = "\n".join(row[0] for row in operator.query(f"EXPLAIN {statement}", [tenant, arguments[index]]))
+            plan = "\n".join(
+                row[0]
+                for row in operator.query(f"EXPLAIN {statement}", [tenant, arguments[index]][-statement.count("%s") :])
+            )
             assert index in plan, plan

@@ -44,4 +44,4 @@ GRANT USAGE ON SCHEMA core, chat, rag, routing, inference, events, ops TO app, d
 GRANT USAGE ON SCHEMA events TO relay;
 
 -- Functions are closed until a file of sql/ grants them, one by one.
-ALTER DEFAULT PRIVILEGES FOR ROLE ea_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES FOR ROLE ea_owner REVOKE EXECUTE ON FUNCTIONS FROM public;

@@ -51,7 +51,7 @@ CREATE TABLE rag.chunks (
   start_char integer NOT NULL CHECK (start_char >= 0),
   end_char integer NOT NULL CHECK (end_char > start_char),
   token_count integer NOT NULL CHECK (token_count > 0),
-  embedding halfvec(${embedding_dimensions}) NOT NULL,
+  embedding halfvec(1536 /* EMBEDDING_DIMENSIONS */) NOT NULL,
   search_text tsvector NOT NULL GENERATED ALWAYS AS (
     setweight(to_tsvector('pg_catalog.english'::regconfig, heading), 'A')
     || setweight(to_tsvector('pg_catalog.english'::regconfig, content), 'B')

@@ -23,9 +23,12 @@ COMMENT ON COLUMN routing.rules.pattern IS 'A case-insensitive regular expressio
 
 INSERT INTO routing.rules (position, name, tier, min_chars, max_chars, pattern) VALUES
   (10, 'security review', 'heavy', NULL, NULL, '\m(security (review|audit)|threat model|vulnerabilit(y|ies)|penetration test|exploit)'),
-  (20, 'multi-step reasoning', 'heavy', NULL, NULL, '\m(step by step|trade-?offs?|root cause|prove that|derive|compare .+ (and|with|against) .+ (and|then|recommend)|design an? )'),
+  (20, 'multi-step reasoning', 'heavy', NULL, NULL,
+   '\m(step by step|trade-?offs?|root cause|prove that|derive|'
+   || 'compare .+ (and|with|against) .+ (and|then|recommend)|design an? )'),
   (30, 'long question', 'heavy', 4000, NULL, NULL),
-  (40, 'intent or PII classification', 'light', NULL, NULL, '\m(classify|categori[sz]e|what is the intent|detect (the )?(pii|personal data)|does this (text|message) contain|is this spam|label (this|the following))'),
+  (40, 'intent or PII classification', 'light', NULL, NULL,
+   '\m(classify|categori[sz]e|what is the intent|detect (the )?(pii|personal data)|does this (text|message) contain|is this spam|label (this|the following))'),
   (50, 'small talk', 'light', NULL, 40, '^\s*(hi|hello|hey|good (morning|evening)|thanks|thank you|ok(ay)?|bye)\M'),
   (1000, 'everything else', 'standard', NULL, NULL, NULL);
 
