@@ -75,8 +75,8 @@ db-rollback: install ## Undo the newest revision, or STEPS=n of them
 db-drift: install ## Name every function of the database that differs from sql/
 	@$(RUN) -m migrations.drift
 
-bench-cold: install ## Cold start and memory of each function beside a bare Starlette + uvicorn
-	@exec $(RUN) -m tests.benchmarks.cold_start
+bench-cold: install ## Cold start and memory of every function beside a bare Starlette + uvicorn; fails above the limits
+	@exec $(RUN) -m tests.benchmarks.cold_start --check
 
 bench-turn: install ## A warm turn from request to first token, by step
 	@exec $(RUN) -m tests.benchmarks.turn

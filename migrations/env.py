@@ -6,21 +6,13 @@ An advisory lock lets one migration run at a time, however many pods start it.
 import json
 
 from alembic import context
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, pool, text
 
-from migrations import logic
+from migrations import logic, structure
 from shared.settings import get_settings
 
 ADVISORY_LOCK = 0x6561_6D69_6772
 """Session-level lock key: the letters "eamigr"."""
-
-
-def applied_revisions() -> frozenset[str]:
-    """Return the revisions that the database has, from the first to its head."""
-    heads = context.get_context().get_current_heads()
-    script = ScriptDirectory.from_config(context.config)
-    return frozenset(s.revision for s in script.iterate_revisions(heads, "base")) if heads else frozenset()
 
 
 def sync_settings(connection: Connection) -> None:
@@ -40,7 +32,7 @@ def run() -> None:
         context.configure(connection=connection, transaction_per_migration=False)
         with context.begin_transaction():
             context.run_migrations()
-            revisions = applied_revisions()
+            revisions = structure.revisions_up_to(context.get_context().get_current_heads())
             if revisions:
                 logic.apply(connection, revisions)
                 sync_settings(connection)

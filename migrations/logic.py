@@ -82,7 +82,7 @@ def apply(connection: Connection, revisions: frozenset[str], root: Path = SQL_RO
     return changed
 
 
-def remove_requiring(connection: Connection, revision: str) -> list[LogicFile]:
+def remove_requiring(connection: Connection, revision: str, ancestors: frozenset[str]) -> list[LogicFile]:
     """Drop the objects whose present body needs `revision`; return the bodies that stood there before it.
 
     Called by a downgrade before it undoes the structure.
@@ -96,9 +96,9 @@ def remove_requiring(connection: Connection, revision: str) -> list[LogicFile]:
         past = connection.execute(
             text(
                 "SELECT file, body, requires FROM ops.sql_history"
-                " WHERE file = :file AND body IS NOT NULL AND requires < :revision ORDER BY id DESC LIMIT 1"
+                " WHERE file = :file AND body IS NOT NULL AND requires = ANY (:ancestors) ORDER BY id DESC LIMIT 1"
             ),
-            {"file": present.file, "revision": revision},
+            {"file": present.file, "ancestors": list(ancestors)},
         ).one_or_none()
         if past is not None:
             earlier.append(LogicFile(*past))

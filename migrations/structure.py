@@ -6,7 +6,8 @@ upgrade, and `down.sql` is the downgrade. The text is frozen: it never refers to
 
 from pathlib import Path
 
-from alembic import op
+from alembic import context, op
+from alembic.script import ScriptDirectory
 
 from migrations import logic
 from shared.settings import get_settings
@@ -33,9 +34,15 @@ def upgrade(revision: str) -> None:
 def downgrade(revision: str) -> None:
     """Remove the logic that needs the revision, undo the structure, and bring back the logic that stood before."""
     connection = op.get_bind()
-    restorable = logic.remove_requiring(connection, revision)
+    restorable = logic.remove_requiring(connection, revision, revisions_up_to(revision) - {revision})
     run(VERSIONS / revision / "down.sql", as_owner=False)
     logic.restore(connection, restorable)
+
+
+def revisions_up_to(heads: str | tuple[str, ...]) -> frozenset[str]:
+    """Return the given revisions and all that they build on."""
+    script = ScriptDirectory.from_config(context.config)
+    return frozenset(s.revision for s in script.iterate_revisions(heads, "base")) if heads else frozenset()
 
 
 def run(path: Path, *, as_owner: bool) -> None:

@@ -88,7 +88,10 @@ async def consume(request: Request, handlers: Mapping[str, Handler]) -> Response
     try:
         await handlers[event.type](event)
     except Problem as problem:
-        return refuse(problem, ids)
+        if problem.code != "lease_lost":
+            return refuse(problem, ids)
+        # Another worker has the work, or it is done or replaced: nothing is left to do for this delivery.
+        logs.warning("lease_lost", **ids)
     except Exception as error:  # noqa: BLE001 - the broker must be told to try again, whatever went wrong
         logs.error("event_failed", error, **ids)
         return refuse(Problem("internal_error", "The event could not be handled; deliver it again."), ids)
@@ -100,6 +103,6 @@ def refuse(problem: Problem, ids: Mapping[str, object]) -> Response:
     metrics.problems().labels(problem.code).inc()
     logs.warning("event_refused", code=problem.code, detail=problem.detail, **ids)
     response = problem.response()
-    if problem.code in {"not_found", "lease_lost"}:
+    if problem.code == "not_found":
         response.status_code = POISON_STATUS
     return response

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from psycopg.errors import InvalidSchemaName, UndefinedFunction
 from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
 
@@ -10,18 +11,25 @@ from shared.problems import Problem
 from shared.runtime import runtime
 
 CHECK_TIMEOUT_SECONDS = 3.0
+OK = "ok"
 
 
 async def live() -> Response:
     """Answer 200: the process serves requests."""
-    return JSONResponse({"status": "ok"})
+    return JSONResponse({"status": OK})
 
 
 async def ready() -> Response:
     """Answer 200 when PostgreSQL and Redis answer, else 503 with the state of each."""
-    checks = dict(zip(("database", "redis"), await asyncio.gather(_database(), _redis()), strict=True))
-    good = all(state == "ok" for state in checks.values())
-    return JSONResponse({"status": "ok" if good else "unavailable", "checks": checks}, status_code=200 if good else 503)
+    checks = await check()
+    good = all(state == OK for state in checks.values())
+    return JSONResponse({"status": OK if good else "unavailable", "checks": checks}, status_code=200 if good else 503)
+
+
+async def check() -> dict[str, str]:
+    """Return the state of PostgreSQL and of Redis: `ok`, `unreachable`, or `not migrated`."""
+    database, redis = await asyncio.gather(_database(), _redis())
+    return {"database": database, "redis": redis}
 
 
 async def exposition() -> Response:
@@ -36,7 +44,9 @@ async def _database() -> str:
             await (await runtime.database()).ping()
     except (Problem, TimeoutError):
         return "unreachable"
-    return "ok"
+    except (InvalidSchemaName, UndefinedFunction):
+        return "not migrated"
+    return OK
 
 
 async def _redis() -> str:
@@ -45,7 +55,7 @@ async def _redis() -> str:
             await runtime.redis().ping()
     except (RedisError, OSError, TimeoutError):
         return "unreachable"
-    return "ok"
+    return OK
 
 
 ROUTES = {"/health/live": live, "/health/ready": ready, "/metrics": exposition}

@@ -2,15 +2,17 @@
 
 from functions_framework.aio import http
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
-from shared import health as checks
+from shared import health as health_checks
 from shared.http import Operation, application
 
 
 async def read_health(_: Request) -> Response:
-    """Answer 200 when PostgreSQL and Redis answer, else 503."""
-    return await checks.ready()
+    """Answer `{"status": "ok"}` when PostgreSQL and Redis answer, else 503; /health/ready says which does not."""
+    if all(state == health_checks.OK for state in (await health_checks.check()).values()):
+        return JSONResponse({"status": health_checks.OK})
+    return JSONResponse({"status": "unavailable"}, status_code=503)
 
 
 # /health/live, /health/ready and /metrics are served for every function by shared.serving.

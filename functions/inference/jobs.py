@@ -65,10 +65,6 @@ class Run:
         return {"p_job_id": self.job_id, "p_worker": WORKER, "p_attempt": self.attempt}
 
 
-class LeaseLostError(Exception):
-    """Another worker has the job: this one must not write any more."""
-
-
 class StopRequestedError(Exception):
     """The user wants no more of this answer."""
 
@@ -93,14 +89,7 @@ async def run_requested(event: Event) -> None:
     stream = TurnWriter(runtime.redis(), claim["turn_id"], claim["attempt"], settings.stream_ttl_seconds)
     run = Run(database, principal, requested.job_id, claim["turn_id"], claim["attempt"], event, stream)
     logs.info("job_claimed", model=claim["model"], **run.ids())
-    try:
-        await _run(run, claim)
-    except LeaseLostError:
-        logs.warning("lease_lost", **run.ids())
-    except Problem as problem:
-        if problem.code != "lease_lost":
-            raise
-        logs.warning("lease_lost", **run.ids())
+    await _run(run, claim)
 
 
 async def _run(run: Run, claim: dict[str, Any]) -> None:
@@ -147,7 +136,7 @@ async def _stream_answer(run: Run, claim: dict[str, Any]) -> None:
 
 
 async def _keep_lease(run: Run) -> None:
-    """Renew the lease until cancelled; raises LeaseLostError or StopRequestedError."""
+    """Renew the lease until cancelled; raises Problem `lease_lost`, or StopRequestedError."""
     lease = timedelta(seconds=get_settings().job_lease_seconds)
     held_until = time.monotonic() + lease.total_seconds()
     while True:
@@ -157,10 +146,10 @@ async def _keep_lease(run: Run) -> None:
         except Problem as problem:
             # The database does not answer: the lease still holds for a while, and only then is the work given up.
             if time.monotonic() >= held_until:
-                raise LeaseLostError from problem
+                raise Problem("lease_lost", "The lease could not be renewed in time.") from problem
             continue
         if state == "lost":
-            raise LeaseLostError
+            raise Problem("lease_lost", "Another worker has taken the job over, or it has ended.")
         if state == "stop":
             raise StopRequestedError
         held_until = time.monotonic() + lease.total_seconds()
