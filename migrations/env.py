@@ -11,16 +11,34 @@ from sqlalchemy import Connection, create_engine, pool, text
 from migrations import logic, structure
 from shared.settings import get_settings
 
+LOCK_TIMEOUT = "5s"
+"""A migration that cannot get a lock within this time fails and changes nothing, rather than queue behind traffic."""
 ADVISORY_LOCK = 0x6561_6D69_6772
 """Session-level lock key: the letters "eamigr"."""
 
 
 def sync_settings(connection: Connection) -> None:
     """Copy the variables that the logic reads into ops.settings."""
+    settings = get_settings()
+    values = settings.for_database()
+    given = {name: value for name, value in values.items() if name in settings.model_fields_set}
     connection.execute(
-        text("SELECT ops.sync_settings(CAST(:settings AS jsonb))"),
-        {"settings": json.dumps(get_settings().for_database())},
+        text("SELECT ops.sync_settings(CAST(:given AS jsonb), CAST(:defaults AS jsonb))"),
+        {"given": json.dumps(given), "defaults": json.dumps(values)},
     )
+
+
+def check_width(connection: Connection) -> None:
+    """Refuse a database whose embeddings have another width than EMBEDDING_DIMENSIONS."""
+    stored, wanted = (
+        connection.execute(text("SELECT rag.embedding_width()")).scalar(),
+        get_settings().embedding_dimensions,
+    )
+    if stored != wanted:
+        raise SystemExit(
+            f"EMBEDDING_DIMENSIONS is {wanted}, and this database was made for {stored}: nothing was changed. "
+            "Set the variable to the database's width, or migrate an empty database."
+        )
 
 
 def run() -> None:
@@ -28,13 +46,17 @@ def run() -> None:
     engine = create_engine(get_settings().migration_url("postgresql+psycopg"), poolclass=pool.NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
+        connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
         connection.commit()
         context.configure(connection=connection, transaction_per_migration=False)
         with context.begin_transaction():
             context.run_migrations()
+            if context.get_context().opts.get("dont_mutate"):
+                return  # `alembic current` and the like only look
             revisions = structure.revisions_up_to(context.get_context().get_current_heads())
             if revisions:
                 logic.apply(connection, revisions)
+                check_width(connection)
                 sync_settings(connection)
     engine.dispose()
 

@@ -77,6 +77,7 @@ def apply(connection: Connection, revisions: frozenset[str], root: Path = SQL_RO
         _record(connection, "apply", file.file, file.requires, file)
     known = {file.file for file in read_files(root)}
     for gone in (past for past in current.values() if past.file not in known):
+        _drop_triggers(connection, gone.name)
         _drop(connection, gone.name)
         _record(connection, "drop", gone.file, gone.requires, None)
     return changed
@@ -91,8 +92,6 @@ def remove_requiring(connection: Connection, revision: str, ancestors: frozenset
     for present in _current(connection).values():
         if present.requires != revision:
             continue
-        _drop(connection, present.name, cascade=True)
-        _record(connection, "drop", present.file, revision, None)
         past = connection.execute(
             text(
                 "SELECT file, body, requires FROM ops.sql_history"
@@ -101,7 +100,12 @@ def remove_requiring(connection: Connection, revision: str, ancestors: frozenset
             {"file": present.file, "ancestors": list(ancestors)},
         ).one_or_none()
         if past is not None:
+            # Replaced in place if a policy or trigger uses it: dropping it would take them along.
             earlier.append(LogicFile(*past))
+            _drop_replaceable(connection, present.name)
+        else:
+            _drop(connection, present.name, cascade=True)
+        _record(connection, "drop", present.file, revision, None)
     return earlier
 
 
@@ -187,6 +191,20 @@ def _drop_replaceable(connection: Connection, name: str) -> None:
         pass  # a trigger, policy or view uses it: it is replaced in place, and its parameters cannot change
 
 
+def _drop_triggers(connection: Connection, name: str) -> None:
+    """Drop the triggers that execute the function of that name."""
+    drops = connection.execute(
+        text(
+            "SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t"
+            " JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace"
+            " WHERE n.nspname || '.' || p.proname = :name"
+        ),
+        {"name": name},
+    ).scalars()
+    for drop in drops.all():
+        run_script(connection, drop)
+
+
 def _drop(connection: Connection, name: str, *, cascade: bool = False) -> None:
     """Drop every function, procedure or view of that name."""
     drops = connection.execute(
@@ -240,10 +258,10 @@ def _definitions(connection: Connection) -> dict[str, tuple[str, ...]]:
                    pg_get_functiondef(p.oid) AS definition,
                    coalesce(obj_description(p.oid, 'pg_proc'), '') AS description,
                    coalesce((SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(p.proacl) AS a), '') AS rights,
-                   coalesce((SELECT string_agg(pg_get_triggerdef(t.oid), ';' ORDER BY t.tgname)
+                   coalesce((SELECT string_agg(pg_get_triggerdef(t.oid) || t.tgenabled::text, ';' ORDER BY t.tgname)
                              FROM pg_trigger t WHERE t.tgfoid = p.oid), '') AS triggers
             FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-            WHERE pg_get_userbyid(n.nspowner) = 'ea_owner'
+            WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND p.prokind IN ('f', 'p')
             UNION ALL
             SELECT n.nspname || '.' || c.relname, pg_get_viewdef(c.oid), coalesce(obj_description(c.oid, 'pg_class'), ''),
                    coalesce((SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(c.relacl) AS a), ''), ''

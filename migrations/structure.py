@@ -13,8 +13,6 @@ from migrations import logic
 from shared.settings import get_settings
 
 VERSIONS = Path(__file__).parent / "versions"
-LOCK_TIMEOUT = "5s"
-"""A migration that cannot get a lock within this time fails and changes nothing, rather than queue behind traffic."""
 
 
 WIDTH = "1536 /* EMBEDDING_DIMENSIONS */"
@@ -49,7 +47,6 @@ def run(path: Path, *, as_owner: bool) -> None:
     """Execute one frozen file; the deployment's width of embeddings takes the place of the default that it names."""
     body = path.read_text().replace(WIDTH, str(get_settings().embedding_dimensions))
     connection = op.get_bind()
-    logic.run_script(connection, f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
     if as_owner:
         logic.run_script(connection, "SET LOCAL ROLE ea_owner")
     logic.run_script(connection, body)

@@ -40,7 +40,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "embedding_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The embedding endpoint does not answer"),
     "embedding_width_mismatch": ProblemType(
-        HTTPStatus.BAD_GATEWAY, "The embedding model's width is not EMBEDDING_DIMENSIONS"
+        HTTPStatus.BAD_GATEWAY, "The embedding model's width is not EMBEDDING_DIMENSIONS", "EA007"
     ),
     "embedding_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The embedding endpoint refused the request"),
     "database_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),

@@ -4,7 +4,7 @@
 -- callers reserve last.
 CREATE OR REPLACE FUNCTION budget.reserve(p_turn_id uuid, p_tokens bigint)
 RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -46,5 +46,4 @@ END
 $$;
 
 COMMENT ON FUNCTION budget.reserve(uuid, bigint) IS
-  'Holds tokens of the current tenant''s day and month for a turn; raises budget_exceeded with the period and when it resets.';
-GRANT EXECUTE ON FUNCTION budget.reserve(uuid, bigint) TO app;
+  'Holds tokens of the current tenant''s day and month for a turn; raises budget_exceeded with the period and when it resets. Internal.';

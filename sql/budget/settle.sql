@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION budget.settle(p_turn_id uuid, p_tokens bigint)
 RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -47,5 +47,4 @@ END
 $$;
 
 COMMENT ON FUNCTION budget.settle(uuid, bigint) IS
-  'Ends a turn''s reservation and charges what was used, in tokens; 0 releases it. A second call changes nothing. Returns what was charged.';
-GRANT EXECUTE ON FUNCTION budget.settle(uuid, bigint) TO app;
+  'Ends a turn''s reservation and charges what was used, in tokens; 0 releases it. A second call changes nothing. Returns what was charged. Internal.';

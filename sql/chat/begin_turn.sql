@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_traceparent text DEFAULT NULL
 )
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
@@ -23,7 +23,7 @@ DECLARE
   v_request bytea := sha256(convert_to(
     jsonb_build_array(p_message, p_conversation_id, p_collections, p_max_tokens, p_model)::text, 'UTF8'));
   v_earlier chat.turns;
-  v_choice jsonb := routing.choose(p_message, p_model);
+  v_choice jsonb;
   v_passages integer;
 BEGIN
   -- 1. The same request again, even at the same instant, is the same turn: the lock makes the second one wait.
@@ -41,7 +41,8 @@ BEGIN
     END IF;
   END IF;
 
-  -- 2. The conversation: a new one, or one of this user's.
+  -- 2. The model, and the conversation: a new one, or one of this user's.
+  v_choice := routing.choose(p_message, p_model);
   IF p_conversation_id IS NULL THEN
     INSERT INTO chat.conversations (tenant_id, id, user_id, title)
     VALUES (v_tenant, v_conversation, v_user, left(regexp_replace(p_message, '\s+', ' ', 'g'), 80));
@@ -59,8 +60,11 @@ BEGIN
           v_choice ->> 'model', v_choice ->> 'tier', v_choice, p_max_tokens);
   INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content)
   VALUES (v_tenant, v_conversation, v_turn, 'user', p_message);
-  INSERT INTO chat.passages (tenant_id, turn_id, ordinal, chunk_id, score, vector_rank, text_rank, trigram_rank)
-  SELECT v_tenant, v_turn, row_number() OVER (ORDER BY s.score DESC, s.chunk_id), s.chunk_id,
+  INSERT INTO chat.passages (
+    tenant_id, turn_id, ordinal, document_id, chunk_id, document_name, heading, content,
+    score, vector_rank, text_rank, trigram_rank)
+  SELECT v_tenant, v_turn, row_number() OVER (ORDER BY s.score DESC, s.chunk_id),
+    s.document_id, s.chunk_id, s.document_name, s.heading, s.content,
     s.score, s.vector_rank, s.text_rank, s.trigram_rank
   FROM rag.search(p_message, p_embedding::halfvec, p_collections, ops.setting('vector_top_k')::integer) AS s;
   GET DIAGNOSTICS v_passages = ROW_COUNT;

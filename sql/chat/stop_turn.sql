@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION chat.stop_turn(p_turn_id uuid)
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -9,13 +9,11 @@ DECLARE
 BEGIN
   PERFORM chat.read_turn(p_turn_id);
   -- Nobody generates yet: it ends here, and nothing is charged. Otherwise the worker sees the wish when it renews its lease.
-  UPDATE inference.jobs AS j SET status = 'stopped'
-  WHERE j.tenant_id = v_tenant AND j.turn_id = p_turn_id AND j.status = 'queued';
+  PERFORM FROM inference.jobs AS j
+  WHERE j.tenant_id = v_tenant AND j.turn_id = p_turn_id AND j.status = 'queued'
+  FOR UPDATE;
   IF FOUND THEN
-    UPDATE chat.turns AS t
-    SET status = 'stopped', stop_requested_at = now(), finished_at = now(), prompt_tokens = 0, completion_tokens = 0
-    WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
-    PERFORM budget.settle(p_turn_id, 0);
+    PERFORM chat.end_unanswered(p_turn_id);
   ELSE
     UPDATE chat.turns AS t SET stop_requested_at = coalesce(t.stop_requested_at, now())
     WHERE t.tenant_id = v_tenant AND t.id = p_turn_id AND t.status = 'running';

@@ -9,10 +9,8 @@ AS $$
     'routing', t.routing, 'retrieval', t.retrieval, 'max_tokens', t.max_tokens,
     'reserved_tokens', (SELECT r.tokens FROM budget.reservations AS r WHERE r.tenant_id = t.tenant_id AND r.turn_id = t.id),
     'passages', coalesce((
-      SELECT jsonb_agg(jsonb_build_object('n', p.ordinal, 'document', d.name, 'heading', c.heading, 'score', p.score) ORDER BY p.ordinal)
+      SELECT jsonb_agg(jsonb_build_object('n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'score', p.score) ORDER BY p.ordinal)
       FROM chat.passages AS p
-      JOIN rag.chunks AS c ON c.tenant_id = p.tenant_id AND c.id = p.chunk_id
-      JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
       WHERE p.tenant_id = t.tenant_id AND p.turn_id = t.id), '[]'))
   FROM chat.turns AS t
   WHERE t.tenant_id = core.require_tenant() AND t.id = p_turn_id

@@ -1,7 +1,7 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION core.sign_in()
 RETURNS uuid
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

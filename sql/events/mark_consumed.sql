@@ -7,12 +7,11 @@ AS $$
   WITH marked AS (
     INSERT INTO events.inbox (consumer, source, id, tenant_id)
     VALUES (p_consumer, p_source, p_id, core.require_tenant())
-    ON CONFLICT (consumer, source, id) DO NOTHING
+    ON CONFLICT (tenant_id, consumer, source, id) DO NOTHING
     RETURNING 1
   )
   SELECT EXISTS (SELECT FROM marked)
 $$;
 
 COMMENT ON FUNCTION events.mark_consumed(text, text, text) IS
-  'Records, in the effect''s own transaction, that a consumer has dealt with an event; false when it had before.';
-GRANT EXECUTE ON FUNCTION events.mark_consumed(text, text, text) TO app;
+  'Records, in the effect''s own transaction, that a consumer has dealt with an event; false when it had before. Internal.';

@@ -7,11 +7,12 @@ AS $$
 DECLARE
   -- What Knative retries; no status at all is a broker that cannot be reached, which is waited for without end.
   c_retryable constant boolean := p_status IS NULL OR p_status IN (404, 408, 409, 429) OR p_status >= 500;
-  c_max_attempts constant integer := 12;
+  c_max_refusals constant integer := 12;
   v_event events.outbox;
 BEGIN
   UPDATE events.outbox AS o
   SET available_at = now() + least(interval '1 minute', interval '250 milliseconds' * 2 ^ least(o.attempts, 10)),
+      refusals = o.refusals + (p_status IS NOT NULL)::integer,
       last_status = p_status,
       last_error = left(p_error, 2000)
   WHERE o.id = p_id
@@ -19,7 +20,7 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 'gone';
   END IF;
-  IF c_retryable AND (p_status IS NULL OR v_event.attempts < c_max_attempts) THEN
+  IF c_retryable AND (p_status IS NULL OR v_event.refusals < c_max_refusals) THEN
     RETURN 'retry';
   END IF;
   INSERT INTO events.dead_letters

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION inference.complete(
   p_prompt_tokens integer, p_completion_tokens integer, p_event_source text, p_event_id text
 )
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -27,20 +27,18 @@ BEGIN
   VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content)
   RETURNING id INTO v_message;
   INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
-  SELECT v_tenant, v_message, p.ordinal, d.id, c.id, d.name, c.heading, left(c.content, 300)
+  SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300)
   FROM (
     SELECT DISTINCT cited.number[1]::numeric AS n
     FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)
   ) AS marker
-  JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n
-  JOIN rag.chunks AS c ON c.tenant_id = v_tenant AND c.id = p.chunk_id
-  JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = c.document_id;
+  JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n;
 
-  -- Usage that the model server did not report is estimated.
+  -- Usage that the model server did not report is estimated, and never above what the model was held to.
   UPDATE chat.turns AS t
   SET status = p_status, finished_at = clock_timestamp(),
       prompt_tokens = coalesce(p_prompt_tokens, budget.estimate_tokens(chat.prompt(v_turn.id)::text)),
-      completion_tokens = coalesce(p_completion_tokens, budget.estimate_tokens(p_content))
+      completion_tokens = coalesce(p_completion_tokens, least(budget.estimate_tokens(p_content), v_turn.max_tokens))
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
   UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;

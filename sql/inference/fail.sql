@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION inference.fail(
   p_event_source text, p_event_id text
 )
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -23,7 +23,7 @@ BEGIN
   UPDATE chat.turns AS t
   SET status = 'failed', error_code = p_code, error_detail = left(p_detail, 2000), finished_at = clock_timestamp(),
       prompt_tokens = CASE p_generated WHEN '' THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
-      completion_tokens = budget.estimate_tokens(p_generated)
+      completion_tokens = least(budget.estimate_tokens(p_generated), t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = v_turn;
   PERFORM budget.settle(v_turn, t.prompt_tokens + t.completion_tokens)
   FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;

@@ -1,7 +1,7 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION inference.renew(p_job_id uuid, p_worker text, p_attempt integer, p_lease interval)
 RETURNS text
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

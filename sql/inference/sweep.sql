@@ -1,49 +1,53 @@
 -- requires: 012_budget_metrics
--- Works across tenants, one job after the other: it acts for each job's own tenant while it ends that job.
-CREATE OR REPLACE FUNCTION inference.sweep(
-  p_waiting interval DEFAULT '1 minute', p_expiry interval DEFAULT '1 hour', p_limit integer DEFAULT 100
-)
+-- Works across tenants, one job after the other: it acts for each job's own tenant while it ends that job. A job that
+-- cannot be ended is reported and left, so that it stops no other. Tenants come in one order, because ending a job locks
+-- its tenant's balances: two sweeps side by side wait for each other, and do not deadlock.
+CREATE OR REPLACE FUNCTION inference.sweep()
 RETURNS TABLE (tenant_id uuid, turn_id uuid, outcome text, code text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+  c_waiting constant interval := '1 minute';
+  c_expiry constant interval := '1 hour';
+  c_batch constant integer := 100;
   v_job inference.jobs;
   v_tenant text := current_setting('app.tenant_id', true);
 BEGIN
   FOR v_job IN
-    SELECT j.*
-    FROM inference.jobs AS j
-    WHERE (j.status = 'running' AND j.leased_until < clock_timestamp())
-      OR (j.status = 'queued' AND j.emitted_at < clock_timestamp() - p_waiting)
-    ORDER BY j.emitted_at
-    LIMIT p_limit
-    FOR UPDATE SKIP LOCKED
+    SELECT stuck.*
+    FROM (
+      SELECT j.*
+      FROM inference.jobs AS j
+      WHERE (j.status = 'running' AND j.leased_until < clock_timestamp())
+        OR (j.status = 'queued' AND j.emitted_at < clock_timestamp() - c_waiting)
+      ORDER BY j.emitted_at
+      LIMIT c_batch
+      FOR UPDATE SKIP LOCKED
+    ) AS stuck
+    ORDER BY stuck.tenant_id, stuck.emitted_at
   LOOP
     tenant_id := v_job.tenant_id;
     turn_id := v_job.turn_id;
     code := NULL;
-    IF v_job.attempts < v_job.max_attempts AND v_job.created_at > clock_timestamp() - p_expiry THEN
+    IF v_job.attempts < v_job.max_attempts AND v_job.created_at > clock_timestamp() - c_expiry THEN
       UPDATE inference.jobs AS j
       SET status = 'queued', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp()
       WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id;
       outcome := 'emitted';
     ELSE
-      PERFORM set_config('app.tenant_id', v_job.tenant_id::text, true);
-      UPDATE inference.jobs AS j
-      SET status = 'running', leased_by = 'sweeper', leased_until = clock_timestamp()
-      WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id;
-      code := CASE WHEN v_job.attempts >= v_job.max_attempts THEN 'attempts_exhausted' ELSE 'expired' END;
-      PERFORM inference.fail(
-        v_job.id, 'sweeper', v_job.attempts, code,
-        format('The answer was started %s times within %s and never finished.', v_job.attempts,
-               date_trunc('second', clock_timestamp() - v_job.created_at)),
-        '', '/sweeper', v_job.id::text);
-      INSERT INTO events.dead_letters (id, tenant_id, type, subject, extensions, data, created_at, attempts, last_error)
-      VALUES (gen_random_uuid(), v_job.tenant_id, 'com.enterprise-agents.inference.requested.v1', v_job.turn_id::text,
-              jsonb_build_object('tier', v_job.tier), jsonb_build_object('job_id', v_job.id, 'turn_id', v_job.turn_id),
-              v_job.created_at, v_job.attempts, code);
-      outcome := 'failed';
+      BEGIN
+        PERFORM set_config('app.tenant_id', v_job.tenant_id::text, true);
+        code := CASE WHEN v_job.attempts >= v_job.max_attempts THEN 'attempts_exhausted' ELSE 'expired' END;
+        PERFORM inference.give_up(v_job.id, code);
+        outcome := 'failed';
+      EXCEPTION WHEN OTHERS THEN
+        outcome := 'error';
+        code := SQLSTATE;
+        -- To the end of the line, not to the head of the next sweep; without emitting it: no worker may take it again.
+        UPDATE inference.jobs AS j SET leased_until = clock_timestamp() + c_waiting
+        WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id AND j.status = 'running';
+      END;
     END IF;
     RETURN NEXT;
   END LOOP;
@@ -51,6 +55,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION inference.sweep(interval, interval, integer) IS
-  'Emits jobs of all tenants again whose worker died or whose event was lost, and fails those out of attempts or older than p_expiry, releasing their reservations.';
-GRANT EXECUTE ON FUNCTION inference.sweep(interval, interval, integer) TO app;
+COMMENT ON FUNCTION inference.sweep() IS
+  'Emits jobs of all tenants again whose worker died or whose event was lost, and fails those out of attempts or older than an hour, releasing their reservations. One row a job: outcome emitted, failed, or error with its SQLSTATE.';
+GRANT EXECUTE ON FUNCTION inference.sweep() TO app;

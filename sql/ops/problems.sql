@@ -10,8 +10,9 @@ AS $$
     ('idempotency_conflict', 'EA003', 'The idempotency key was used for a different request.'),
     ('budget_exceeded', 'EA004', 'A reservation does not fit into what is left of a budget.'),
     ('lease_lost', 'EA005', 'Another worker has taken the work over, or it has ended.'),
-    ('no_model', 'EA006', 'No enabled model can answer.')
+    ('no_model', 'EA006', 'No enabled model can answer.'),
+    ('embedding_width_mismatch', 'EA007', 'A vector has another width than the database was made for.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';
-GRANT EXECUTE ON FUNCTION ops.problems() TO app, relay, dba_readonly;
+GRANT EXECUTE ON FUNCTION ops.problems() TO app, dba_readonly;

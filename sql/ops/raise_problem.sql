@@ -14,4 +14,4 @@ $$;
 
 COMMENT ON FUNCTION ops.raise_problem(text, text, jsonb) IS
   'Raises one of ops.problems(). The message is shown to the caller; the data becomes members of the problem document (RFC 9457).';
-GRANT EXECUTE ON FUNCTION ops.raise_problem(text, text, jsonb) TO app;
+GRANT EXECUTE ON FUNCTION ops.raise_problem(text, text, jsonb) TO app, dba_readonly;

@@ -1,7 +1,7 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION rag.claim_document(p_document_id uuid, p_version integer, p_worker text, p_lease interval)
 RETURNS jsonb
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -18,15 +18,19 @@ BEGIN
   IF v_document.status = 'processing' AND v_document.leased_until > clock_timestamp() THEN
     RETURN jsonb_build_object('outcome', 'busy');
   END IF;
+  IF v_document.attempts >= v_document.max_attempts THEN
+    RETURN jsonb_build_object('outcome', 'exhausted');
+  END IF;
   UPDATE rag.documents AS d
   SET status = 'processing', stage = 'chunking', chunks_total = 0, chunks_embedded = 0, attempts = d.attempts + 1, leased_by = p_worker,
       leased_until = clock_timestamp() + p_lease, updated_at = now()
   WHERE d.tenant_id = v_tenant AND d.id = p_document_id;
   RETURN jsonb_build_object('outcome', 'claimed', 'content', v_document.content, 'media_type', v_document.media_type,
-                            'name', v_document.name);
+                            'name', v_document.name,
+                            'last_attempt', v_document.attempts + 1 = v_document.max_attempts);
 END
 $$;
 
 COMMENT ON FUNCTION rag.claim_document(uuid, integer, text, interval) IS
-  'Leases the indexing of a document''s version: {outcome: claimed, content, media_type, name}, or outcome busy (leased elsewhere) or done (indexed, replaced or deleted).';
+  'Leases the indexing of a document''s version: {outcome: claimed, content, media_type, name, last_attempt}; outcome busy (leased elsewhere), done (indexed, replaced or deleted) or exhausted (the sweeper ends it).';
 GRANT EXECUTE ON FUNCTION rag.claim_document(uuid, integer, text, interval) TO app;

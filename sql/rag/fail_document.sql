@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION rag.fail_document(
   p_document_id uuid, p_version integer, p_worker text, p_code text, p_detail text, p_event_source text, p_event_id text
 )
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION rag.index_document(
   p_document_id uuid, p_version integer, p_worker text, p_chunks jsonb, p_event_source text, p_event_id text
 )
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
@@ -17,6 +17,7 @@ BEGIN
   IF NOT FOUND THEN
     PERFORM ops.raise_problem('lease_lost', 'The document was replaced, deleted or taken over by another worker.');
   END IF;
+  PERFORM rag.check_embedding((p_chunks #>> '{0,embedding}')::halfvec);
   -- In one transaction: a search sees the old chunks or the new ones, never a mix.
   DELETE FROM rag.chunks AS c WHERE c.tenant_id = v_tenant AND c.document_id = p_document_id;
   INSERT INTO rag.chunks (tenant_id, document_id, ordinal, heading, content, start_char, end_char, token_count, embedding)

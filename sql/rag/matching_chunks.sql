@@ -9,11 +9,14 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
+  c_words constant integer := 64;
   c_candidates constant integer := 2000;
   v_query tsquery;
 BEGIN
   SELECT string_agg(quote_literal(l.lexeme), ' | ')::tsquery INTO v_query
-  FROM unnest(to_tsvector('pg_catalog.english', p_query)) AS l;
+  FROM (
+    SELECT w.lexeme FROM unnest(to_tsvector('pg_catalog.english', p_query)) AS w ORDER BY w.positions[1] LIMIT c_words
+  ) AS l;
   IF v_query IS NULL THEN
     RETURN;
   END IF;

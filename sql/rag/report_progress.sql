@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION rag.report_progress(
   p_document_id uuid, p_version integer, p_worker text, p_total integer, p_embedded integer, p_lease interval
 )
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -21,6 +21,7 @@ DECLARE
   v_collections uuid[];
   v_missing text;
 BEGIN
+  PERFORM rag.check_embedding(p_embedding);
   IF p_collections IS NOT NULL THEN
     SELECT array_agg(c.id), min(n.name) FILTER (WHERE c.id IS NULL)
     INTO v_collections, v_missing

@@ -9,16 +9,20 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
+  c_chars constant integer := 1000;
   c_words constant integer := 8;
   c_candidates constant integer := 500;
   v_words text[];
 BEGIN
   SELECT array_agg(unknown.word) INTO v_words
   FROM (
-    SELECT DISTINCT w.word
-    FROM regexp_split_to_table(lower(p_query), '[^[:alnum:]]+') AS w (word)
-    WHERE length(w.word) BETWEEN 4 AND 64
-      AND to_tsvector('pg_catalog.english', w.word) <> ''
+    SELECT w.word
+    FROM (
+      SELECT DISTINCT s.word
+      FROM regexp_split_to_table(left(lower(p_query), c_chars), '[^[:alnum:]]+') AS s (word)
+      WHERE length(s.word) BETWEEN 4 AND 64
+    ) AS w
+    WHERE to_tsvector('pg_catalog.english', w.word) <> ''
       AND NOT EXISTS (
         SELECT FROM rag.chunks AS c
         WHERE c.tenant_id = p_tenant AND c.search_text @@ plainto_tsquery('pg_catalog.english', w.word))

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION rag.store_document(
   p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL
 )
 RETURNS uuid
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

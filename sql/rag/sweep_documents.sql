@@ -1,5 +1,5 @@
 -- requires: 000_core
-CREATE OR REPLACE FUNCTION rag.sweep_documents(p_waiting interval DEFAULT '1 minute', p_max_attempts integer DEFAULT 3)
+CREATE OR REPLACE FUNCTION rag.sweep_documents()
 RETURNS integer
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -8,27 +8,28 @@ AS $$
     SELECT d.tenant_id, d.id
     FROM rag.documents AS d
     WHERE (d.status = 'processing' AND d.leased_until < clock_timestamp())
-      OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - p_waiting)
+      OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - interval '1 minute')
     ORDER BY d.emitted_at
     LIMIT 100
     FOR UPDATE SKIP LOCKED
   ), given_up AS (
     UPDATE rag.documents AS d
-    SET status = 'failed', error_code = 'attempts_exhausted', leased_by = NULL, leased_until = NULL, updated_at = now(),
-        error_detail = format('Indexing was started %s times and never finished.', d.attempts)
+    SET status = 'failed', error_code = 'attempts_exhausted',
+        error_detail = format('Indexing was started %s times and never finished.', d.attempts),
+        leased_by = NULL, leased_until = NULL, updated_at = now()
     FROM stuck
-    WHERE d.tenant_id = stuck.tenant_id AND d.id = stuck.id AND d.attempts >= p_max_attempts
+    WHERE d.tenant_id = stuck.tenant_id AND d.id = stuck.id AND d.attempts >= d.max_attempts
     RETURNING 1
   ), again AS (
     UPDATE rag.documents AS d
     SET status = 'received', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp(), updated_at = now()
     FROM stuck
-    WHERE d.tenant_id = stuck.tenant_id AND d.id = stuck.id AND d.attempts < p_max_attempts
+    WHERE d.tenant_id = stuck.tenant_id AND d.id = stuck.id AND d.attempts < d.max_attempts
     RETURNING 1
   )
   SELECT (SELECT count(*) FROM given_up)::integer + (SELECT count(*) FROM again)::integer
 $$;
 
-COMMENT ON FUNCTION rag.sweep_documents(interval, integer) IS
+COMMENT ON FUNCTION rag.sweep_documents() IS
   'Emits documents of all tenants again whose worker died or whose event was lost, and fails those out of attempts. Returns how many.';
-GRANT EXECUTE ON FUNCTION rag.sweep_documents(interval, integer) TO app;
+GRANT EXECUTE ON FUNCTION rag.sweep_documents() TO app;

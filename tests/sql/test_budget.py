@@ -31,6 +31,12 @@ def assert_ledger_adds_up(caller: Caller) -> None:
     assert {(s, r) for _, _, s, r in caller.query(BALANCES)} == {(settled, reserved)}
 
 
+def settle(database: Database, tenant: UUID, turn: str, tokens: int) -> Any:
+    """Settle as the functions that end a turn do; the functions' role itself may not."""
+    with database.connect("postgres", tenant) as owner:
+        return owner.call("budget.settle", p_turn_id=turn, p_tokens=tokens)
+
+
 def begin(caller: Caller, **arguments: object) -> Any:
     return caller.call("chat.begin_turn", **{"p_message": "How much?", "p_max_tokens": 100} | arguments)
 
@@ -72,8 +78,8 @@ def test_a_refusal_names_the_period_and_its_reset(database: Database, tenants: S
 def test_a_settlement_frees_what_was_not_used_and_counts_once(database: Database, tenants: Sequence[UUID]) -> None:
     with database.connect("app", tenants[0]) as app:
         turn = begin(app)["turn_id"]
-        assert app.call("budget.settle", p_turn_id=turn, p_tokens=30) == 30
-        assert app.call("budget.settle", p_turn_id=turn, p_tokens=90) == 30, "the first settlement stands"
+        assert settle(database, tenants[0], turn, 30) == 30
+        assert settle(database, tenants[0], turn, 90) == 30, "the first settlement stands"
         assert [(s, r) for _, _, s, r in app.query(BALANCES)] == [(30, 0), (30, 0)]
         assert_ledger_adds_up(app)
 
@@ -81,7 +87,7 @@ def test_a_settlement_frees_what_was_not_used_and_counts_once(database: Database
 def test_a_release_charges_nothing(database: Database, tenants: Sequence[UUID]) -> None:
     with database.connect("app", tenants[0]) as app:
         turn = begin(app)["turn_id"]
-        assert app.call("budget.settle", p_turn_id=turn, p_tokens=0) == 0
+        assert settle(database, tenants[0], turn, 0) == 0
         assert [(s, r) for _, _, s, r in app.query(BALANCES)] == [(0, 0), (0, 0)]
 
 
@@ -89,7 +95,7 @@ def test_use_beyond_the_reservation_is_charged_as_far_as_it_fits(database: Datab
     limit(database, tenants[0], day=1000)
     with database.connect("app", tenants[0]) as app:
         turn = begin(app)["turn_id"]
-        assert app.call("budget.settle", p_turn_id=turn, p_tokens=1500) == 1000
+        assert settle(database, tenants[0], turn, 1500) == 1000
         assert app.query("SELECT entry, tokens FROM budget.ledger WHERE entry = 'overrun'") == [("overrun", 500)]
         assert_ledger_adds_up(app)
         with pytest.raises(psycopg.Error, match="0 are left"):

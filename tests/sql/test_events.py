@@ -93,11 +93,22 @@ def test_a_broker_that_keeps_failing_ends_in_the_dead_letters_but_an_unreachable
 ) -> None:
     emit(database, tenants[0], 2)
     with database.connect() as operator:
-        operator.run("UPDATE events.outbox SET attempts = 30")
+        operator.run("UPDATE events.outbox SET attempts = 30, refusals = 11")
     with database.connect("relay") as relay:
         first, second = relay.rows("events.claim")
         assert relay.call("events.reject", p_id=first[0], p_status=503, p_error="overloaded") == "dead"
         assert relay.call("events.reject", p_id=second[0], p_status=None, p_error="refused") == "retry"
+
+
+def test_an_outage_of_the_broker_does_not_count_as_its_refusal(database: Database, tenants: Sequence[UUID]) -> None:
+    emit(database, tenants[0], 1)
+    with database.connect("relay") as relay:
+        for _ in range(20):
+            [event] = relay.rows("events.claim")
+            assert relay.call("events.reject", p_id=event[0], p_status=None, p_error="refused") == "retry"
+            due_now(database)
+        relay.rows("events.claim")
+        assert relay.call("events.reject", p_id=event[0], p_status=503, p_error="starting") == "retry"
 
 
 def test_a_commit_wakes_the_relay(database: Database, tenants: Sequence[UUID]) -> None:
@@ -109,11 +120,13 @@ def test_a_commit_wakes_the_relay(database: Database, tenants: Sequence[UUID]) -
 
 
 def test_a_consumed_event_is_known_by_consumer_source_and_id(database: Database, tenants: Sequence[UUID]) -> None:
-    with database.connect("app", tenants[0]) as app:
-        mark = {"p_consumer": "c", "p_source": "/s", "p_id": "1"}
-        assert app.call("events.mark_consumed", **mark) is True
-        assert app.call("events.mark_consumed", **mark) is False
-        assert app.call("events.mark_consumed", **(mark | {"p_consumer": "d"})) is True
+    mark = {"p_consumer": "c", "p_source": "/s", "p_id": "1"}
+    with database.connect("postgres", tenants[0]) as owner:
+        assert owner.call("events.mark_consumed", **mark) is True
+        assert owner.call("events.mark_consumed", **mark) is False
+        assert owner.call("events.mark_consumed", **(mark | {"p_consumer": "d"})) is True
+    with database.connect("postgres", tenants[1]) as owner:
+        assert owner.call("events.mark_consumed", **mark) is True, "another tenant's event of the same name is another"
 
 
 def test_a_submitted_document_is_stored_once_however_often_its_event_comes(
@@ -131,6 +144,7 @@ def test_documents_whose_worker_died_are_emitted_again_then_failed(database: Dat
         document = app.call(
             "rag.store_document", p_collection="c", p_name="n", p_media_type="text/plain", p_content="x"
         )
+        operator.run("UPDATE rag.documents SET max_attempts = 3")
         for attempt in (1, 2, 3):
             lease = {"p_document_id": document, "p_version": 1, "p_worker": f"w{attempt}"}
             assert app.call("rag.claim_document", **lease, p_lease="1 minute")["outcome"] == "claimed"

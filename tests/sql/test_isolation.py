@@ -91,6 +91,12 @@ def test_rows_cannot_be_written_into_another_tenant(database: Database, populate
     with database.connect("app", alpha) as app:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             app.run("INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'mine')", [beta])
+    # Even if somebody granted the right, the policy would refuse.
+    with database.connect() as operator:
+        operator.run("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rag TO app")
+    with database.connect("app", alpha) as app:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            app.run("INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'mine')", [beta])
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             app.run("UPDATE rag.documents SET tenant_id = %s", [beta])
         assert app.run("UPDATE rag.documents SET name = 'x' WHERE tenant_id = %s", [beta]) == 0
@@ -109,7 +115,6 @@ def test_another_tenants_ids_are_unknown_to_every_operation(database: Database, 
             ("chat.stop_turn", {"p_turn_id": turn}),
             ("chat.begin_turn", {"p_message": "Hi", "p_conversation_id": conversation}),
             ("inference.claim", {"p_job_id": job, "p_worker": "w", "p_lease": "1 minute"}),
-            ("budget.settle", {"p_turn_id": turn, "p_tokens": 1}),
         ]
         for function, arguments in calls:
             with pytest.raises(psycopg.Error) as raised:
@@ -151,7 +156,14 @@ def test_internal_functions_are_closed(database: Database, tenants: Tenants) -> 
             "SELECT events.emit('x', NULL, 'x', '{}', '{}')",
             "SELECT * FROM events.claim()",
             "SELECT core.provision_tenant('x', 'X')",
-            "SELECT ops.sync_settings('{}')",
+            "SELECT ops.sync_settings('{}', '{}')",
+            "SELECT budget.settle(gen_random_uuid(), 0)",
+            "SELECT budget.reserve(gen_random_uuid(), 1)",
+            "SELECT inference.give_up(gen_random_uuid(), 'x')",
+            "SELECT events.mark_consumed('c', 's', 'i')",
+            "UPDATE chat.turns SET max_tokens = 1000000",
+            "DELETE FROM chat.messages",
+            "INSERT INTO inference.jobs (tenant_id, turn_id, tier, model) VALUES (gen_random_uuid(), gen_random_uuid(), 'light', 'm')",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.query(statement)

@@ -16,7 +16,7 @@ from migrations import logic
 from migrations.drift import describe
 from shared.settings import with_scheme
 from tests.conftest import ROOT, alembic
-from tests.support import Database
+from tests.support import TEST_ENVIRONMENT, Database
 
 CATALOG = """
 SELECT concat_ws(' ', 'table', c.oid::regclass, c.relkind, c.relacl, obj_description(c.oid, 'pg_class'), c.relrowsecurity)
@@ -223,3 +223,50 @@ def test_a_file_without_its_revision_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ops" / "x.sql").write_text("CREATE OR REPLACE FUNCTION ops.x() RETURNS int LANGUAGE sql RETURN 1;")
     with pytest.raises(ValueError, match="requires"):
         logic.read_files(tmp_path)
+
+
+def test_a_command_that_only_looks_changes_nothing(database: Database) -> None:
+    migrate(database.urls["postgres"], "current", TOKEN_BUDGET_DAILY="7")
+    with database.connect() as operator:
+        assert operator.value("SELECT ops.setting('token_budget_daily')") == "1000000"
+
+
+def test_variables_that_are_not_set_leave_the_database_as_it_is(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty_database, "upgrade", "head", TOKEN_BUDGET_DAILY="7", MODEL_HEAVY="vllm/big")
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("INSERT INTO routing.models (name, tier) VALUES ('own', 'heavy')")
+        connection.execute("UPDATE routing.models SET enabled = false WHERE tier = 'light'")
+    for name in ("TOKEN_BUDGET_DAILY", "MODEL_HEAVY", "MODEL_LIGHT", "MODEL_STANDARD", "LITELLM_DEFAULT_MODEL"):
+        monkeypatch.delitem(TEST_ENVIRONMENT, name)
+    migrate(empty_database, "upgrade", "head")
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("SELECT ops.setting('token_budget_daily')").fetchone() == ("7",)
+        enabled = connection.execute("SELECT name FROM routing.models WHERE enabled ORDER BY 1").fetchall()
+    assert enabled == [("local/extractive-standard",), ("own",), ("vllm/big",)]
+
+
+def test_another_width_than_the_databases_is_refused(database: Database) -> None:
+    done = alembic(database.urls["postgres"], "upgrade", "head", EMBEDDING_DIMENSIONS="768", TOKEN_BUDGET_DAILY="7")
+    assert done.returncode != 0
+    assert "EMBEDDING_DIMENSIONS is 768, and this database was made for 384" in done.stderr
+    with database.connect() as operator:
+        assert operator.value("SELECT ops.setting('token_budget_daily')") == "1000000"
+
+
+def test_drift_sees_a_disabled_trigger_and_passes_over_aggregates(database: Database) -> None:
+    with database.connect() as operator:
+        operator.run("ALTER TABLE inference.jobs DISABLE TRIGGER emit_requested")
+        operator.run("CREATE AGGREGATE core.total (integer) (sfunc = int4pl, stype = integer)")
+    found = {(drift.name, drift.kind) for drift in describe(database.urls["postgres"])}
+    assert ("inference.emit_requested", "changed") in found
+
+
+def test_a_trigger_function_whose_file_is_gone_leaves_with_its_trigger(database: Database, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(logic.SQL_ROOT, tmp_path / "sql"))
+    (root / "inference" / "emit_requested.sql").unlink()
+    with on(database.urls["postgres"]) as connection:
+        logic.apply(connection, frozenset(REVISIONS), root)
+        assert logic.run_query(connection, "SELECT 1 FROM pg_trigger WHERE tgname = 'emit_requested'") == []
+        connection.rollback()

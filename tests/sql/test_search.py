@@ -53,7 +53,19 @@ def test_without_an_embedding_the_text_is_searched(app: Caller) -> None:
     assert names(app, "unrelated") == []
 
 
-@pytest.mark.parametrize("query", ["the and of", "???", "' | & ! ( ) :* <->", "\\", "a" * 5000, "🚀", "x\ty\nz"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "the and of",
+        "???",
+        "' | & ! ( ) :* <->",
+        "\\",
+        "a" * 5000,
+        "🚀",
+        "x\ty\nz",
+        " ".join(f"w{n:x}" for n in range(20_000)),
+    ],
+)
 def test_no_query_text_is_an_error(app: Caller, query: str) -> None:
     add_document(app, "a.md", ["alpha beta"])
     assert names(app, query, vector(1.0)) == ["a.md"]
@@ -104,7 +116,7 @@ def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
     lease = {"p_document_id": document, "p_version": 1, "p_worker": "w"}
     app.call("rag.claim_document", **lease, p_lease="1 minute")
     chunk = {"ordinal": 1, "heading": "", "content": "x", "start_char": 0, "end_char": 1, "token_count": 1}
-    with pytest.raises(psycopg.errors.DataException):
+    with pytest.raises(psycopg.Error, match="3 dimensions, and the database was made for 384") as raised:
         app.call(
             "rag.index_document",
             **lease,
@@ -112,6 +124,7 @@ def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
             p_event_source="s",
             p_event_id="i",
         )
+    assert raised.value.sqlstate == "EA007"
     assert app.query("SELECT status FROM rag.documents") == [("processing",)]
     assert app.query("SELECT 1 FROM rag.chunks") == []
 

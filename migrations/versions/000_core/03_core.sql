@@ -28,5 +28,5 @@ CREATE TABLE core.users (
 COMMENT ON TABLE core.users IS 'A person or service account, provisioned at its first request.';
 COMMENT ON COLUMN core.users.subject IS 'The token''s sub claim: stable within the identity provider.';
 
-GRANT SELECT ON core.tenants TO app;
-GRANT SELECT, INSERT ON core.users TO app;
+-- The functions write by functions only: those of sql/ that act with the owner's rights, each for the current tenant.
+GRANT SELECT ON core.tenants, core.users TO app;

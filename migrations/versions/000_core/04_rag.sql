@@ -22,7 +22,8 @@ CREATE TABLE rag.documents (
   chunks_embedded integer NOT NULL DEFAULT 0 CHECK (chunks_embedded BETWEEN 0 AND chunks_total),
   error_code text,
   error_detail text,
-  attempts integer NOT NULL DEFAULT 0,
+  attempts integer NOT NULL DEFAULT 0 CHECK (attempts BETWEEN 0 AND max_attempts),
+  max_attempts integer NOT NULL DEFAULT 10 CHECK (max_attempts > 0),
   leased_by text,
   leased_until timestamptz,
   emitted_at timestamptz NOT NULL DEFAULT now(),
@@ -69,6 +70,4 @@ COMMENT ON COLUMN rag.chunks.start_char IS 'Offset of the first character in the
 COMMENT ON COLUMN rag.chunks.embedding IS 'Unit vector of EMBEDDING_DIMENSIONS components, half precision.';
 COMMENT ON COLUMN rag.chunks.search_text IS 'Lexemes of the heading (weight A) and of the passage (weight B).';
 
-GRANT SELECT, INSERT ON rag.collections TO app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON rag.documents TO app;
-GRANT SELECT, INSERT, DELETE ON rag.chunks TO app;
+GRANT SELECT ON rag.collections, rag.documents, rag.chunks TO app;

@@ -66,17 +66,23 @@ CREATE TABLE chat.passages (
   tenant_id uuid NOT NULL,
   turn_id uuid NOT NULL,
   ordinal integer NOT NULL CHECK (ordinal >= 1),
+  document_id uuid NOT NULL,
   chunk_id uuid NOT NULL,
+  document_name text NOT NULL,
+  heading text NOT NULL,
+  content text NOT NULL,
   score double precision NOT NULL,
   vector_rank integer,
   text_rank integer,
   trigram_rank integer,
   PRIMARY KEY (tenant_id, turn_id, ordinal),
   FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE,
-  FOREIGN KEY (tenant_id, chunk_id) REFERENCES rag.chunks ON DELETE CASCADE
+  FOREIGN KEY (tenant_id, document_id) REFERENCES rag.documents ON DELETE CASCADE
 );
-CREATE INDEX passages_chunk ON chat.passages (tenant_id, chunk_id);
-COMMENT ON TABLE chat.passages IS 'The passages that a turn put before the model, numbered as the model sees them.';
+CREATE INDEX passages_document ON chat.passages (tenant_id, document_id);
+COMMENT ON TABLE chat.passages IS
+  'The passages that a turn puts before the model, numbered and worded as it found them: every attempt sees the same, also when a document is indexed again meanwhile.';
+COMMENT ON COLUMN chat.passages.chunk_id IS 'No foreign key: the chunk goes when its document is indexed again.';
 COMMENT ON COLUMN chat.passages.score IS 'Reciprocal rank fusion of the three ranks; a NULL rank means that this leg did not find the passage.';
 
 CREATE TABLE chat.citations (
@@ -84,19 +90,17 @@ CREATE TABLE chat.citations (
   message_id uuid NOT NULL,
   ordinal integer NOT NULL CHECK (ordinal >= 1),
   document_id uuid,
-  chunk_id uuid,
+  chunk_id uuid NOT NULL,
   document_name text NOT NULL,
   heading text NOT NULL,
   quote text NOT NULL,
   PRIMARY KEY (tenant_id, message_id, ordinal),
   FOREIGN KEY (tenant_id, message_id) REFERENCES chat.messages ON DELETE CASCADE,
-  FOREIGN KEY (tenant_id, document_id) REFERENCES rag.documents ON DELETE SET NULL (document_id),
-  FOREIGN KEY (tenant_id, chunk_id) REFERENCES rag.chunks ON DELETE SET NULL (chunk_id)
+  FOREIGN KEY (tenant_id, document_id) REFERENCES rag.documents ON DELETE SET NULL (document_id)
 );
 CREATE INDEX citations_document ON chat.citations (tenant_id, document_id);
-CREATE INDEX citations_chunk ON chat.citations (tenant_id, chunk_id);
 COMMENT ON TABLE chat.citations IS 'The passages that an answer refers to by [n]; the quote outlives a re-indexed chunk.';
+COMMENT ON COLUMN chat.citations.chunk_id IS 'No foreign key: the chunk goes when its document is indexed again.';
 COMMENT ON COLUMN chat.citations.ordinal IS 'The n of [n] in the answer.';
 
-GRANT SELECT, INSERT, UPDATE ON chat.conversations, chat.turns TO app;
-GRANT SELECT, INSERT ON chat.messages, chat.passages, chat.citations TO app;
+GRANT SELECT ON chat.conversations, chat.turns, chat.messages, chat.passages, chat.citations TO app;

@@ -9,7 +9,7 @@ CREATE TABLE inference.jobs (
   max_attempts integer NOT NULL DEFAULT 3 CHECK (max_attempts > 0),
   leased_by text,
   leased_until timestamptz,
-  traceparent text,
+  traceparent text CHECK (traceparent ~ '^[0-9a-f]{2}(-[0-9a-f]+){3}$'),
   emitted_at timestamptz NOT NULL DEFAULT now(),
   created_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (tenant_id, id),
@@ -23,4 +23,4 @@ COMMENT ON COLUMN inference.jobs.leased_until IS 'Until then the process named i
 COMMENT ON COLUMN inference.jobs.emitted_at IS 'When the event that asks for the work was last put into the outbox.';
 COMMENT ON COLUMN inference.jobs.traceparent IS 'W3C trace context of the request that began the turn.';
 
-GRANT SELECT, INSERT, UPDATE ON inference.jobs TO app;
+GRANT SELECT ON inference.jobs TO app;

@@ -8,6 +8,7 @@ CREATE TABLE events.outbox (
   data jsonb NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   attempts integer NOT NULL DEFAULT 0,
+  refusals integer NOT NULL DEFAULT 0,
   available_at timestamptz NOT NULL DEFAULT now(),
   last_status integer,
   last_error text
@@ -18,17 +19,17 @@ COMMENT ON TABLE events.outbox IS 'CloudEvents written by the transactions they 
 COMMENT ON COLUMN events.outbox.id IS 'The CloudEvent''s id.';
 COMMENT ON COLUMN events.outbox.subject IS 'The aggregate''s id.';
 COMMENT ON COLUMN events.outbox.extensions IS 'Extension attributes besides tenantid: tier, region, partitionkey, traceparent.';
+COMMENT ON COLUMN events.outbox.attempts IS 'How often it was claimed; refusals counts those that the broker answered with an error.';
 COMMENT ON COLUMN events.outbox.available_at IS 'Not to be claimed before: a claim moves it to the end of its lease, a failure to the end of its back-off.';
 
 CREATE TABLE events.inbox (
+  tenant_id uuid NOT NULL REFERENCES core.tenants ON DELETE CASCADE,
   consumer text NOT NULL,
   source text NOT NULL,
   id text NOT NULL,
-  tenant_id uuid NOT NULL REFERENCES core.tenants ON DELETE CASCADE,
   processed_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (consumer, source, id)
+  PRIMARY KEY (tenant_id, consumer, source, id)
 );
-CREATE INDEX inbox_tenant ON events.inbox (tenant_id);
 COMMENT ON TABLE events.inbox IS 'Events whose effect is committed; written by the effect''s own transaction.';
 
 CREATE TABLE events.dead_letters (
@@ -47,4 +48,4 @@ CREATE TABLE events.dead_letters (
 CREATE INDEX dead_letters_tenant ON events.dead_letters (tenant_id, died_at);
 COMMENT ON TABLE events.dead_letters IS 'Events that no broker accepted, and jobs that ran out of attempts, with the last error.';
 
-GRANT SELECT, INSERT ON events.inbox TO app;
+GRANT SELECT ON events.inbox TO app;

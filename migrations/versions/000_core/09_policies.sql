@@ -1,5 +1,6 @@
 -- One policy a table, the same everywhere: the row's tenant is the statement's tenant. The sub-select makes it
--- an initplan, evaluated once a statement. An unset tenant is NULL and matches no row.
+-- an initplan, evaluated once a statement. An unset tenant is NULL and matches no row. The functions' role has no right
+-- to write a table; the check stands against the day when someone grants one.
 DO $$
 DECLARE
   protected record;

@@ -1,0 +1,13 @@
+-- requires: 000_core
+CREATE OR REPLACE FUNCTION rag.embedding_width()
+RETURNS integer
+LANGUAGE sql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT a.atttypmod
+  FROM pg_attribute AS a
+  WHERE a.attrelid = 'rag.chunks'::regclass AND a.attname = 'embedding'
+$$;
+
+COMMENT ON FUNCTION rag.embedding_width() IS 'How many components the stored embeddings have: EMBEDDING_DIMENSIONS when the database was first migrated.';
+GRANT EXECUTE ON FUNCTION rag.embedding_width() TO app, dba_readonly;
