@@ -76,7 +76,7 @@ def verify_dev_token(token: str, settings: Settings) -> Principal:
     except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError) as error:
         raise unauthenticated("The token is not valid.") from error
     subject, roles = claims["sub"], claims.get("roles", [])
-    if not subject or len(subject) > MAX_SUBJECT_LENGTH or "\0" in subject or not isinstance(roles, list):
+    if not 1 <= len(subject) <= MAX_SUBJECT_LENGTH or not subject.isprintable() or not isinstance(roles, list):
         raise unauthenticated("The token's claims are not valid.")
     return Principal(tenant_id, subject, tuple(str(role) for role in roles))
 

@@ -1,6 +1,7 @@
 """PostgreSQL as the functions see it: one call, one round trip, for one tenant and user."""
 
 import json
+import select
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -13,6 +14,8 @@ from shared.principal import Principal
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
 POOL_TIMEOUT_SECONDS = 5.0
+UNAVAILABLE = ("08", "53", "57")
+"""SQLSTATE classes connection exception, insufficient resources and operator intervention."""
 
 Row = dict[str, Any]
 
@@ -37,8 +40,9 @@ class Database:
                 "prepare_threshold": None,
                 "row_factory": dict_row,
                 "connect_timeout": 5,
+                "tcp_user_timeout": 10_000,
             },
-            check=None,
+            check=_check_open,
         )
 
     async def open(self) -> Self:
@@ -70,17 +74,29 @@ class Database:
         try:
             async with self._pool.connection() as connection:
                 return await _run(connection, query, arguments, principal)
-        except (PoolTimeout, psycopg.OperationalError) as error:
-            raise Problem("database_unavailable", "The database does not answer.") from error
+        except PoolTimeout as error:
+            raise unavailable() from error
         except psycopg.Error as error:
-            code = CODE_BY_SQLSTATE.get(error.sqlstate or "")
-            if code is None:
-                raise
-            raise problem_of(code, error) from None
+            if error.sqlstate in CODE_BY_SQLSTATE:
+                raise problem_of(CODE_BY_SQLSTATE[error.sqlstate], error) from None
+            if isinstance(error, psycopg.OperationalError) and (error.sqlstate or UNAVAILABLE[0]).startswith(
+                UNAVAILABLE
+            ):
+                raise unavailable() from error
+            raise
 
-    async def ping(self) -> None:
-        """Make one round trip; raises Problem when there is no connection."""
-        await self.rows("ops.problems")
+
+async def _check_open(connection: AsyncConnection[Row]) -> None:
+    """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
+
+    This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
+    """
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN)
+    if readable.poll(0):
+        # Closed on this side too, or the pool would offer it again.
+        await connection.close()
+        raise psycopg.OperationalError("the server closed the connection")
 
 
 async def _run(
@@ -98,6 +114,11 @@ async def _run(
         )
         cursor = await connection.execute(query, arguments)
         return await cursor.fetchall()
+
+
+def unavailable() -> Problem:
+    """Return the problem of a server that does not answer."""
+    return Problem("database_unavailable", "The database does not answer.")
 
 
 def problem_of(code: str, error: psycopg.Error) -> Problem:

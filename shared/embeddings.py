@@ -5,6 +5,7 @@ One POST does not justify the openai SDK here: importing it costs a function mos
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -13,6 +14,7 @@ from pgvector import HalfVector
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings
+from shared.text import storable
 
 RETRY_DELAYS_SECONDS = (0.2, 1.0)
 ERROR_EXCERPT = 300
@@ -51,15 +53,18 @@ async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: fl
     from aiohttp import ClientError, ClientTimeout
 
     body = {"model": settings.litellm_embedding_model, "input": list(texts), "encoding_format": "float"}
-    headers = {"Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}"}
+    headers = {
+        "Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}",
+        "Content-Type": "application/json",
+    }
     try:
         async with runtime.http().post(
             f"{endpoint(settings)}/embeddings",
-            json=body,
+            data=json.dumps(body, ensure_ascii=False).encode(),
             headers=headers,
             timeout=ClientTimeout(timeout_seconds),
         ) as response:
-            status, text = response.status, await response.text()
+            status, text = response.status, await response.text(errors="replace")
     except (ClientError, TimeoutError, OSError) as error:
         raise Problem(
             "embedding_unavailable", f"The embedding endpoint does not answer: {type(error).__name__}."
@@ -67,15 +72,23 @@ async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: fl
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise Problem("embedding_unavailable", f"The embedding endpoint answered {status}.")
     if status != HTTPStatus.OK:
-        raise Problem("embedding_rejected", f"The embedding endpoint answered {status}: {text[:ERROR_EXCERPT]}")
+        excerpt = storable(text[:ERROR_EXCERPT])
+        raise Problem("embedding_rejected", f"The embedding endpoint answered {status}: {excerpt}")
     return _vectors(text, len(texts), settings.embedding_dimensions)
+
+
+def _half_vector(components: Sequence[float]) -> HalfVector:
+    """Return the vector; raises ValueError or OverflowError for what half precision cannot hold."""
+    if not all(map(math.isfinite, components)):
+        raise ValueError("a component is not finite")
+    return HalfVector([float(component) for component in components])
 
 
 def _vectors(text: str, count: int, width: int) -> list[str]:
     try:
         items = sorted(json.loads(text)["data"], key=lambda item: item["index"])
-        vectors = [HalfVector([float(component) for component in item["embedding"]]) for item in items]
-    except (ValueError, KeyError, TypeError) as error:
+        vectors = [_half_vector(item["embedding"]) for item in items]
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
     if len(vectors) != count:
         raise Problem(

@@ -18,6 +18,7 @@ from shared import logs, metrics
 from shared.http import read_body
 from shared.principal import Principal
 from shared.problems import Problem
+from shared.text import is_storable
 
 INFERENCE_REQUESTED = "com.enterprise-agents.inference.requested.v1"
 INGESTION_SUBMITTED = "com.enterprise-agents.ingestion.submitted.v1"
@@ -29,6 +30,8 @@ PING = "dev.knative.sources.ping"
 """What a Knative PingSource sends; it belongs to no tenant."""
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_ATTRIBUTE_BYTES = 1024
+"""Source and id are the key of the inbox, and an index entry of PostgreSQL holds 2.7 kB."""
 POISON_STATUS = 422
 
 
@@ -60,8 +63,14 @@ async def receive(request: Request) -> Event:
     try:
         event = from_http(dict(request.headers), body)
         attributes = dict(event.get_attributes())
-    except (GenericException, ValueError, TypeError, AttributeError) as error:
+    except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Problem("malformed_event", f"The request is not a CloudEvent: {error}") from error
+    for name in ("id", "source", "type"):
+        value = attributes.get(name)
+        if not isinstance(value, str) or not is_storable(value) or not 1 <= len(value.encode()) <= MAX_ATTRIBUTE_BYTES:
+            raise Problem(
+                "malformed_event", f"The attribute {name} must be a text of 1 to {MAX_ATTRIBUTE_BYTES} bytes."
+            )
     return Event(
         id=attributes.pop("id"),
         source=attributes.pop("source"),

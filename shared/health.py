@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from shared import metrics
 from shared.problems import Problem
 from shared.runtime import runtime
+from shared.settings import get_settings
 
 CHECK_TIMEOUT_SECONDS = 3.0
 OK = "ok"
@@ -27,7 +28,7 @@ async def ready() -> Response:
 
 
 async def check() -> dict[str, str]:
-    """Return the state of PostgreSQL and of Redis: `ok`, `unreachable`, or `not migrated`."""
+    """Return the state of PostgreSQL and of Redis: `ok`, or what is wrong in a few words."""
     database, redis = await asyncio.gather(_database(), _redis())
     return {"database": database, "redis": redis}
 
@@ -41,11 +42,15 @@ async def exposition() -> Response:
 async def _database() -> str:
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            await (await runtime.database()).ping()
+            database = await (await runtime.database()).call("ops.readiness")
     except (Problem, TimeoutError):
         return "unreachable"
     except (InvalidSchemaName, UndefinedFunction):
         return "not migrated"
+    if database["bypasses_policies"]:
+        return "the role bypasses row-level security"
+    if database["embedding_width"] != get_settings().embedding_dimensions:
+        return f"made for EMBEDDING_DIMENSIONS={database['embedding_width']}"
     return OK
 
 

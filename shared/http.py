@@ -1,6 +1,5 @@
 """HTTP functions: a table of operations becomes routes, an OpenAPI document, and problem documents for whatever goes wrong."""
 
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
+JSON = "application/json"
+MAX_ERRORS = 20
+MAX_FIELD_CHARS = 200
 HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
@@ -108,7 +110,11 @@ class ProblemResponses:
                 path=scope["path"],
                 **problem.extra,
             )
+            if started:
+                raise
             await problem.response()(scope, receive, send)
+        except ClientDisconnect:
+            logs.info("request_abandoned", path=scope["path"])
         except Exception as error:
             metrics.problems().labels("internal_error").inc()
             logs.error("request_failed", error, path=scope["path"])
@@ -121,6 +127,16 @@ def of_http(error: HTTPException) -> Problem:
     """Return Starlette's own refusals as problems."""
     code = HTTP_CODES.get(error.status_code, "invalid_request")
     return Problem(code, error.detail, headers=error.headers)
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Return one of Starlette's own refusals as a problem document; any other exception is raised."""
+    if not isinstance(error, HTTPException):
+        raise error
+    problem = of_http(error)
+    metrics.problems().labels(problem.code).inc()
+    logs.warning("request_refused", code=problem.code, detail=problem.detail, path=request.url.path)
+    return problem.response()
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -137,13 +153,26 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+async def read_json(request: Request, model: type[Model], limit: int) -> Model:
+    """Return the JSON body as the model; otherwise as `read_body` and `parse`.
+
+    Raises Problem `unsupported_media_type` when the request says that its body is something else.
+    """
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_type != JSON and not media_type.endswith("+json"):
+        raise Problem("unsupported_media_type", f"Send {JSON} as Content-Type.", headers={"Accept-Post": JSON})
+    return parse(model, await read_body(request, limit))
+
+
 def parse(model: type[Model], body: bytes) -> Model:
     """Return the body as the model; raises Problem `malformed_json`, or `invalid_request` that names each wrong field."""
     try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise Problem("malformed_json", f"The body is not JSON: {error}") from error
-    return validate(model, document)
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise Problem("malformed_json", f"The body is not JSON: {first['ctx']['error']}") from None
+        raise _invalid(error) from None
 
 
 def validate(model: type[Model], document: object) -> Model:
@@ -151,11 +180,17 @@ def validate(model: type[Model], document: object) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        errors = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors(include_url=False)]
-        first = errors[0]
-        raise Problem(
-            "invalid_request", f"{first['field'] or 'body'}: {first['message']}", extra={"errors": errors}
-        ) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError) -> Problem:
+    """Return the problem that names the wrong fields: the first of them, at a bounded length."""
+    errors = [
+        {"field": ".".join(map(str, e["loc"]))[:MAX_FIELD_CHARS], "message": e["msg"]}
+        for e in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
+    ]
+    first = errors[0]
+    return Problem("invalid_request", f"{first['field'] or 'body'}: {first['message']}", extra={"errors": errors})
 
 
 def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:

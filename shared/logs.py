@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+ROW_CONTENTS = ("DETAIL:", "CONTEXT:")
+"""Lines of PostgreSQL's errors that may quote what people wrote."""
 _logger = logging.getLogger("platform")
 
 
@@ -21,7 +23,9 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = "\n".join(
+                line for line in self.formatException(record.exc_info).splitlines() if not line.startswith(ROW_CONTENTS)
+            )
         return json.dumps(fields, default=str)
 
 

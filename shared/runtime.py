@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 
+MAX_REDIS_CONNECTIONS = 1000
+"""Every reader of a stream holds one. What bounds the readers is the Service's containerConcurrency, not this."""
+
+
 class Runtime:
     """The connections of a process."""
 
@@ -30,7 +34,10 @@ class Runtime:
         """Return the client; it connects with its first command."""
         if self._redis is None:
             self._redis = Redis.from_url(
-                get_settings().redis_url.get_secret_value(), decode_responses=True, socket_connect_timeout=2
+                get_settings().redis_url.get_secret_value(),
+                decode_responses=True,
+                socket_connect_timeout=2,
+                max_connections=MAX_REDIS_CONNECTIONS,
             )
         return self._redis
 

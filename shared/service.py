@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""A client may send any word as its method; a metric's labels are few."""
+
+
 class Service:
     """A function as a service: its own requests, probes and metrics, and a lifespan that closes connections."""
 
@@ -42,11 +46,12 @@ class Service:
         try:
             await self._function(scope, receive, watch)
         finally:
-            metrics.requests().labels(scope.get("method", ""), status).inc()
+            method = scope.get("method", "")
+            metrics.requests().labels(method if method in METHODS else "other", status).inc()
             logs.info(
                 "request",
                 function=self._name,
-                method=scope.get("method"),
+                method=method,
                 path=scope["path"],
                 status=status,
                 seconds=round(time.perf_counter() - started, 4),

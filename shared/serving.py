@@ -18,6 +18,7 @@ KEEP_ALIVE_SECONDS = 620
 """Longer than Knative's queue-proxy keeps an idle connection to us, or it would send into a closed one (502)."""
 GRACEFUL_SHUTDOWN_SECONDS = 600
 """As long as a stream may last."""
+HIGHEST_PORT = 65535
 STARTUP_FAILED = 3
 """The exit status that uvicorn itself uses."""
 
@@ -25,10 +26,15 @@ STARTUP_FAILED = 3
 def build(source: str, target: str) -> "Service":
     """Return the service of an entry point: `build("functions/chat/main.py", "chat")`."""
     from functions_framework.aio import create_asgi_app
+    from starlette.exceptions import HTTPException
 
+    from shared.http import refuse
     from shared.service import Service
 
-    return Service(create_asgi_app(target=target, source=source), target)
+    function = create_asgi_app(target=target, source=source)
+    # It refuses some methods and addresses by itself, before the function's own router sees them.
+    function.add_exception_handler(HTTPException, refuse)
+    return Service(function, target)
 
 
 def main() -> None:
@@ -39,10 +45,11 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     import uvicorn
 
+    service, port = _load()
     config = uvicorn.Config(
-        _load(),
+        service,
         host=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 - a container listens on its pod's address
-        port=int(os.environ.get("PORT", "8080")),
+        port=port,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -59,23 +66,35 @@ def main() -> None:
         sys.exit(STARTUP_FAILED)
 
 
-def _load() -> "Service":
-    """Return the service that the environment describes; ends the process with a message when it describes none."""
+def _load() -> "tuple[Service, int]":
+    """Return the service and the port that the environment describes; ends the process with a message otherwise."""
     from pydantic import ValidationError
 
     from shared import logs
     from shared.settings import get_settings
 
     logs.configure()
+    wrong = []
     try:
         get_settings()
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        sys.exit(f"Refusing to start: {wrong}")
-    source, target = os.environ["FUNCTION_SOURCE"], os.environ["FUNCTION_TARGET"]
+        wrong += [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    source, target = os.environ.get("FUNCTION_SOURCE", ""), os.environ.get("FUNCTION_TARGET", "")
     if not Path(source).is_file():
-        sys.exit(f"Refusing to start: FUNCTION_SOURCE names no file: {source}")
-    return build(source, target)
+        wrong.append(f"FUNCTION_SOURCE: names no file: {source!r}")
+    if not target:
+        wrong.append("FUNCTION_TARGET: names no entry point")
+    port = os.environ.get("PORT", "8080")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= HIGHEST_PORT):
+        wrong.append(f"PORT: must be a number from 1 to {HIGHEST_PORT}")
+    if wrong:
+        sys.exit(f"Refusing to start: {'; '.join(wrong)}")
+    from functions_framework.exceptions import FunctionsFrameworkException
+
+    try:
+        return build(source, target), int(port)
+    except FunctionsFrameworkException as error:
+        sys.exit(f"Refusing to start: FUNCTION_TARGET: {error}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published dev default, refused in prod
@@ -58,6 +58,30 @@ class Settings(BaseSettings):
     stream_ttl_seconds: Annotated[int, Field(ge=1)] = 600
     stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
 
+    @field_validator("database_url", "migration_database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            _check_scheme(url.get_secret_value(), "postgresql", "postgres")
+            sizes = parse_qs(urlsplit(url.get_secret_value()).query)
+            if not all(size.isdigit() for size in (*sizes.get("pool_size", ()), *sizes.get("max_overflow", ()))):
+                raise ValueError("pool_size and max_overflow must be numbers")
+            if sizes.get("pool_size") == ["0"]:
+                raise ValueError("pool_size must be at least 1")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr) -> SecretStr:
+        _check_scheme(url.get_secret_value(), "redis", "rediss", "unix")
+        return url
+
+    @field_validator("litellm_base_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        _check_scheme(url, "http", "https")
+        return url
+
     def for_database(self) -> dict[str, str]:
         """Return the variables that the logic in PostgreSQL reads from ops.settings, as text."""
         names = (
@@ -87,6 +111,12 @@ class Settings(BaseSettings):
     def migration_url(self, scheme: str) -> str:
         """Return the connection string of the role that migrates, for the given URL scheme."""
         return with_scheme((self.migration_database_url or self.database_url).get_secret_value(), scheme)
+
+
+def _check_scheme(url: str, *schemes: str) -> None:
+    """Raise ValueError for a URL of another scheme; the message does not repeat it, because it may hold a password."""
+    if urlsplit(url).scheme.partition("+")[0] not in schemes:
+        raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
 
 
 def with_scheme(url: str, scheme: str) -> str:

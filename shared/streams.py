@@ -1,7 +1,8 @@
 """One Redis stream for each turn: inference writes it, any number of clients read it, at any time until it expires.
 
-An entry's id is the SSE event's id, so `Last-Event-ID` is a position. Every entry carries the attempt that wrote it: after
-`turn.restarted` a reader ignores what an older attempt, still alive somewhere, may yet write.
+An entry's id is the SSE event's id, so `Last-Event-ID` is a position. It is the attempt that wrote the entry and the entry's
+number in it: Redis takes ids in rising order only, so an older attempt that is still alive somewhere cannot write after
+`turn.restarted`, and a reader sees when entries are missing.
 """
 
 import asyncio
@@ -52,7 +53,8 @@ def key(turn_id: UUID | str) -> str:
 class TurnWriter:
     """The one writer of a turn's stream in one attempt.
 
-    Redis is for the readers' sake: when it fails, the turn goes on, and readers get the answer from PostgreSQL.
+    Redis is for the readers' sake: when it fails, or loses the stream, the turn goes on, and readers get the answer from
+    PostgreSQL.
     """
 
     def __init__(self, redis: Redis, turn_id: UUID | str, attempt: int, ttl_seconds: int) -> None:
@@ -64,6 +66,7 @@ class TurnWriter:
         self._flushed_at = 0.0
         self._timer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._entries = 0
         self.broken = False
 
     async def write(self, event: str, data: dict[str, Any]) -> None:
@@ -77,8 +80,8 @@ class TurnWriter:
         self._pending.append(text)
         wait = self._flushed_at + COALESCE_SECONDS - time.monotonic()
         if wait <= 0:
-            async with self._lock:
-                await self._flush()
+            # A turn that is stopped while it writes keeps what it has written, in order.
+            await asyncio.shield(self._flush_after(0))
         elif self._timer is None or self._timer.done():
             self._timer = asyncio.create_task(self._flush_after(wait))
 
@@ -100,36 +103,62 @@ class TurnWriter:
             return
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                fields: dict[Any, Any] = {"event": event, "attempt": self._attempt, "data": json.dumps(data)}
-                pipe.xadd(self._key, fields, maxlen=MAX_ENTRIES, approximate=True)
+                pipe.xadd(
+                    self._key,
+                    {"event": event, "data": json.dumps(data)},
+                    id=f"{self._attempt}-{self._entries}",
+                    maxlen=MAX_ENTRIES,
+                    approximate=True,
+                    # A stream that has gone is not begun again: it would be without its beginning.
+                    nomkstream=self._entries > 0,
+                )
                 if event != "turn.delta":
                     pipe.expire(self._key, self._ttl_seconds if event in TERMINAL else RUNNING_TTL_SECONDS)
-                await pipe.execute()
+                added, *_ = await pipe.execute()
         except (RedisError, OSError) as error:
             self.broken = True
             logs.warning("stream_unwritable", stream=self._key, error=type(error).__name__)
+            return
+        self._entries += 1
+        if added is None:
+            self.broken = True
+            logs.warning("stream_lost", stream=self._key)
+
+
+class EntriesLostError(Exception):
+    """The stream no longer holds what followed a position."""
 
 
 async def read(redis: Redis, turn_id: UUID | str, after: str, wait_seconds: float) -> AsyncIterator[StreamEvent | None]:
     """Yield the stream's events after a position until a terminal one; None when nothing came for `wait_seconds`.
 
-    Raises redis.exceptions.RedisError or OSError when Redis fails.
+    Raises EntriesLostError, and redis.exceptions.RedisError or OSError when Redis fails.
     """
-    position, newest = after, 0
+    position = after
+    if after != BEGINNING:
+        seen: Any = await redis.xrange(key(turn_id), after, after)
+        if any(fields["event"] in TERMINAL for _, fields in seen):
+            return
     while True:
         found = await redis.xread({key(turn_id): position}, count=500, block=max(1, int(wait_seconds * 1000)))
         if not found:
             yield None
             continue
-        for position, fields in _entries(found):
-            attempt = int(fields["attempt"])
-            if attempt < newest:
-                continue
-            newest = attempt
+        for id_, fields in _entries(found):
+            if not _adjoins(position, id_):
+                raise EntriesLostError(id_)
+            position = id_
             event = StreamEvent(fields["event"], json.loads(fields["data"]), position)
             yield event
             if event.event in TERMINAL:
                 return
+
+
+def _adjoins(position: str, following: str) -> bool:
+    """Return whether nothing lies between two positions: the next entry of an attempt, or the first of a later one."""
+    attempt, number = map(int, position.split("-"))
+    later_attempt, later_number = map(int, following.split("-"))
+    return later_number == (number + 1 if later_attempt == attempt else 0)
 
 
 def _entries(found: Any) -> list[tuple[str, dict[str, str]]]:

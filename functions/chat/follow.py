@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from shared import logs
 from shared.problems import Problem
-from shared.streams import HEARTBEAT, StreamEvent, endings, key, read
+from shared.streams import HEARTBEAT, EntriesLostError, StreamEvent, endings, key, read
 
 CHECK_SECONDS = 2.0
 """How often a reader that hears nothing asks PostgreSQL whether the turn has ended without a word in the stream."""
@@ -31,9 +31,9 @@ async def follow(
 ) -> AsyncIterator[bytes]:
     """Yield the turn's events after a position, with heartbeats, until it has ended.
 
-    The stream is Redis'; the truth is PostgreSQL's. When the stream has expired, or Redis fails, or the end was never
-    written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of the
-    text replaces it by the whole. `begun` says that the turn is not new, so that its stream may have expired.
+    The stream is Redis'; the truth is PostgreSQL's. When the stream has expired or lost a part, or Redis fails, or the end
+    was never written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of
+    the text replaces it by the whole. `begun` says that the turn is not new, so that its stream may have expired.
     """
     heard = time.monotonic()
     try:
@@ -54,7 +54,7 @@ async def follow(
             if time.monotonic() - heard >= heartbeat_seconds:
                 heard = time.monotonic()
                 yield HEARTBEAT
-    except (RedisError, OSError) as error:
+    except (RedisError, OSError, EntriesLostError) as error:
         logs.warning("stream_unreadable", turn_id=turn_id, error=type(error).__name__)
     else:
         return

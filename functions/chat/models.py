@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.text import Text
 
 MAX_MESSAGE_CHARS = 100_000
 MAX_TOKENS = 32_768
@@ -18,23 +20,14 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    message: str = Field(min_length=1, max_length=MAX_MESSAGE_CHARS)
+    message: Annotated[Text, Field(min_length=1, max_length=MAX_MESSAGE_CHARS)]
     conversation_id: UUID | None = None
     collections: Annotated[list[CollectionName], Field(min_length=1, max_length=100)] | None = None
     """Names of the collections to search; all of the tenant's by default."""
-    model: str | None = Field(default=None, min_length=1, max_length=200)
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """`auto`, a tier, or a model's name; `auto` by default."""
     max_tokens: int = Field(default=1024, ge=1, le=MAX_TOKENS)
     stream: bool = True
-
-    @field_validator("message")
-    @classmethod
-    def _says_something(cls, message: str) -> str:
-        if not message.strip():
-            raise ValueError("must not be blank")
-        if "\0" in message:
-            raise ValueError("must not contain NUL characters")
-        return message
 
 
 class Passage(BaseModel):

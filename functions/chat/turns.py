@@ -1,5 +1,6 @@
 """The operations on turns. Every rule is in the database: here requests are read, and answers and streams written."""
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
 from shared import logs, metrics
 from shared.access import Admission, admit
 from shared.embeddings import embed
-from shared.http import parse, read_body
+from shared.http import read_json
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.runtime import runtime
@@ -22,16 +23,21 @@ from shared.streams import BEGINNING, POSITION, StreamEvent
 
 MAX_BODY_BYTES = 1024 * 1024
 EMBEDDING_TIMEOUT_SECONDS = 5.0
+MAX_EMBEDDED_CHARS = 8000
+"""Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def ask(request: Request) -> Response:
     """Begin a turn and stream its answer."""
     admission = await admit(request)
-    question = parse(Question, await read_body(request, MAX_BODY_BYTES))
+    question = await read_json(request, Question, MAX_BODY_BYTES)
     key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= IDEMPOTENCY_KEY_CHARS:
-        raise Problem("invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} characters.")
+    if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
+        raise Problem(
+            "invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} printable characters."
+        )
 
     begun = time.perf_counter()
     embedding = await _embed(question.message)
@@ -47,7 +53,7 @@ async def ask(request: Request) -> Response:
         p_idempotency_key=key,
         p_max_tokens=question.max_tokens,
         p_model=question.model,
-        p_traceparent=request.headers.get("traceparent"),
+        p_traceparent=_traceparent(request),
     )
     decided = time.perf_counter()
     turn_id = accepted["turn_id"]
@@ -110,7 +116,9 @@ async def _embed(message: str) -> str | None:
     """Return the question's vector, or None when the endpoint does not answer: then the search is by text alone."""
     settings = get_settings()
     try:
-        [vector] = await embed([message], settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS, retries=0)
+        [vector] = await embed(
+            [message[:MAX_EMBEDDED_CHARS]], settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS, retries=0
+        )
     except Problem as problem:
         if problem.code != "embedding_unavailable":
             raise
@@ -118,6 +126,12 @@ async def _embed(message: str) -> str | None:
         logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
         return None
     return vector
+
+
+def _traceparent(request: Request) -> str | None:
+    """Return the request's trace context; one that is not valid is ignored, as W3C Trace Context (section 3.2) asks."""
+    value = request.headers.get("traceparent", "")
+    return value if TRACEPARENT.fullmatch(value) else None
 
 
 async def _read(principal: Principal, turn_id: UUID) -> dict[str, Any]:
@@ -137,8 +151,15 @@ async def _events(
 
     heartbeat = get_settings().stream_heartbeat_seconds
     begun = accepted is None or accepted["replayed"]
-    async for chunk in follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun):
-        yield chunk
+    try:
+        async for chunk in follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun):
+            yield chunk
+    except Problem as problem:
+        # The answer has begun, so it is told as an event: for one, the turn was deleted while its reader waited.
+        metrics.problems().labels(problem.code).inc()
+        logs.warning("stream_ended", turn_id=turn_id, code=problem.code, detail=problem.detail)
+        failure = {"code": problem.code, "detail": problem.detail, "turn_id": str(turn_id)}
+        yield StreamEvent("turn.failed", failure).encode()
 
 
 def _server_timing(admission: Admission, steps: dict[str, float]) -> str:

@@ -142,11 +142,12 @@ async def _keep_lease(run: Run) -> None:
     while True:
         await asyncio.sleep(lease.total_seconds() / RENEWALS_A_LEASE)
         try:
-            state = await run.database.call("inference.renew", run.principal, **run.lease(), p_lease=lease)
-        except Problem as problem:
+            async with asyncio.timeout(lease.total_seconds() / 2):
+                state = await run.database.call("inference.renew", run.principal, **run.lease(), p_lease=lease)
+        except (Problem, TimeoutError) as error:
             # The database does not answer: the lease still holds for a while, and only then is the work given up.
             if time.monotonic() >= held_until:
-                raise Problem("lease_lost", "The lease could not be renewed in time.") from problem
+                raise Problem("lease_lost", "The lease could not be renewed in time.") from error
             continue
         if state == "lost":
             raise Problem("lease_lost", "Another worker has taken the job over, or it has ended.")
@@ -161,7 +162,7 @@ async def _complete(run: Run, status: str) -> None:
         "inference.complete",
         **run.lease(),
         p_status=status,
-        p_content="".join(run.text).replace("\0", ""),
+        p_content="".join(run.text),
         p_prompt_tokens=run.prompt_tokens,
         p_completion_tokens=run.completion_tokens,
         p_event_source=run.event.source,
@@ -180,7 +181,7 @@ async def _fail(run: Run, error: UpstreamError) -> None:
         **run.lease(),
         p_code=error.code,
         p_detail=error.detail,
-        p_generated="".join(run.text).replace("\0", ""),
+        p_generated="".join(run.text),
         p_event_source=run.event.source,
         p_event_id=run.event.id,
     )

@@ -15,6 +15,9 @@ LAST_ATTEMPT = 1_000_000
 async def sweep(event: Event) -> None:
     """Sweep the jobs and documents of all tenants; safe to run twice or side by side."""
     database = await runtime.database()
+    documents = await database.call("rag.sweep_documents")
+    if documents:
+        logs.warning("documents_swept", count=documents, event_id=event.id)
     for row in await database.rows("inference.sweep"):
         logs.warning(
             "job_swept",
@@ -23,13 +26,12 @@ async def sweep(event: Event) -> None:
             outcome=row["outcome"],
             code=row["code"],
         )
-        if row["outcome"] == "failed":
+        if row["outcome"] == "error":
+            metrics.problems().labels("job_unsweepable").inc()
+        elif row["outcome"] == "failed":
             metrics.problems().labels(row["code"]).inc()
             principal = Principal(row["tenant_id"], ACTOR)
             turn = await database.call("chat.turn_result", principal, p_turn_id=row["turn_id"])
             writer = TurnWriter(runtime.redis(), row["turn_id"], LAST_ATTEMPT, get_settings().stream_ttl_seconds)
             for ending in endings(turn):
                 await writer.write(ending.event, ending.data)
-    documents = await database.call("rag.sweep_documents")
-    if documents:
-        logs.warning("documents_swept", count=documents, event_id=event.id)

@@ -7,13 +7,14 @@ first job.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from shared.embeddings import endpoint
 from shared.settings import Settings, get_settings
+from shared.text import Cleaner, storable
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DATA = "data:"
 DONE = "[DONE]"
+MAX_TOKENS = 2**31 - 1
 
 
 class UpstreamError(Exception):
@@ -69,11 +71,12 @@ def client() -> "AsyncOpenAI":
 async def generate(
     model: str, messages: "list[ChatCompletionMessageParam]", max_tokens: int, settings: Settings
 ) -> AsyncGenerator[Token | Usage, None]:
-    """Yield the answer's tokens, and the usage if the server reports it.
+    """Yield the answer's tokens, which can be stored as they are, and the usage if the server reports it.
 
     Raises UpstreamError `model_unavailable` (no connection, 5xx), `model_timeout` (no first token, or a pause),
     `model_refused` (4xx), and `model_stream_broken` (the stream ended early or is not understood).
     """
+    from httpx2 import ConnectTimeout
     from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
     try:
@@ -87,6 +90,9 @@ async def generate(
             async for item in _items(response.iter_lines(), settings):
                 yield item
     except APITimeoutError as error:
+        # The aiohttp transport also gives this name to a connection that is closed before the answer.
+        if isinstance(error.__cause__, ConnectTimeout):
+            raise UpstreamError("model_unavailable", "The model server cannot be reached.") from error
         raise UpstreamError("model_timeout", "The model server did not begin to answer in time.") from error
     except APIConnectionError as error:
         raise UpstreamError("model_unavailable", "The model server cannot be reached.") from error
@@ -102,16 +108,17 @@ async def generate(
 async def _items(lines: AsyncIterator[str], settings: Settings) -> AsyncIterator[Token | Usage]:
     """Read the event lines until [DONE]; a stream that ends before, or after no finish_reason, is broken."""
     finished, patience = False, settings.model_first_token_timeout_seconds
+    cleaner = Cleaner()
     while True:
         try:
-            async with asyncio.timeout(patience):
-                line = await anext(lines)
-        except StopAsyncIteration:
+            line = await _next(lines, patience)
+        except UpstreamError:
+            # The answer is whole; only its usage may be missing.
+            if finished:
+                break
+            raise
+        if line is None:
             break
-        except TimeoutError as error:
-            raise UpstreamError("model_timeout", f"The model server was silent for {patience:g} s.") from error
-        except OSError as error:
-            raise UpstreamError("model_stream_broken", "The model server cut the stream.") from error
         if not line.startswith(DATA):
             continue
         payload = line.removeprefix(DATA).strip()
@@ -120,20 +127,36 @@ async def _items(lines: AsyncIterator[str], settings: Settings) -> AsyncIterator
             break
         chunk = _parse(payload)
         patience = settings.model_token_timeout_seconds
-        for choice in chunk.get("choices") or ():
-            finished = finished or choice.get("finish_reason") is not None
-            if text := (choice.get("delta") or {}).get("content"):
-                yield Token(text)
-        if usage := chunk.get("usage"):
-            yield Usage(int(usage["prompt_tokens"]), int(usage["completion_tokens"]))
+        for text, ends in _choices(chunk):
+            finished = finished or ends
+            if cleaned := cleaner.clean(text):
+                yield Token(cleaned)
+        if (usage := _usage(chunk)) is not None:
+            yield usage
+    if rest := cleaner.clean("", final=True):
+        yield Token(rest)
     if not finished:
         raise UpstreamError("model_stream_broken", "The model server cut the stream.")
+
+
+async def _next(lines: AsyncIterator[str], patience: float) -> str | None:
+    """Return the next line, None at the end; raises UpstreamError after `patience` seconds of silence."""
+    # The SDK wraps what its transport raises until the response begins, and not in mid-stream.
+    from httpx2 import ReadTimeout, TransportError
+
+    try:
+        async with asyncio.timeout(patience):
+            return await anext(lines, None)
+    except (TimeoutError, ReadTimeout) as error:
+        raise UpstreamError("model_timeout", f"The model server was silent for {patience:g} s.") from error
+    except (TransportError, OSError) as error:
+        raise UpstreamError("model_stream_broken", "The model server cut the stream.") from error
 
 
 def _parse(payload: str) -> dict[str, Any]:
     try:
         chunk = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UpstreamError("model_stream_broken", "The model server sent something that is not JSON.") from error
     if not isinstance(chunk, dict):
         raise UpstreamError("model_stream_broken", "The model server sent something that is no completion chunk.")
@@ -142,8 +165,32 @@ def _parse(payload: str) -> dict[str, Any]:
     return chunk
 
 
+def _choices(chunk: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield the text of each of a chunk's choices, and whether it is the last."""
+    try:
+        for choice in chunk.get("choices") or ():
+            text = (choice.get("delta") or {}).get("content") or ""
+            if not isinstance(text, str):
+                raise TypeError(text)
+            yield text, choice.get("finish_reason") is not None
+    except (TypeError, AttributeError) as error:
+        raise UpstreamError(
+            "model_stream_broken", "The model server sent something that is no completion chunk."
+        ) from error
+
+
+def _usage(chunk: dict[str, Any]) -> Usage | None:
+    """Return the usage that a chunk reports; one that cannot be right counts as not reported."""
+    try:
+        usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
+    except (KeyError, TypeError):
+        return None
+    counts = (usage.prompt_tokens, usage.completion_tokens)
+    return usage if all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts) else None
+
+
 def _message(body: object) -> str:
     """Return the message of an error in the OpenAI API's shape, at most 300 characters."""
     if isinstance(body, dict):
         body = body.get("message") or body.get("error") or body
-    return str(body)[:300]
+    return storable(str(body)[:300])

@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.ingestion.models import Document, Submission, Target
+from functions.ingestion.models import Document, Listing, Submission, Target
 from shared import logs
 from shared.access import admit
 from shared.events import Event
@@ -15,9 +15,12 @@ from shared.http import read_body, validate
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.runtime import runtime
+from shared.text import is_storable
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MEDIA_TYPES = ("text/markdown", "text/plain")
+NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"})
+"""Encodings that Python has and documents have not; some take a time that grows with the square of the length."""
 ACTOR = "function:ingestion"
 
 
@@ -44,10 +47,9 @@ async def show(request: Request) -> Response:
 async def list_all(request: Request) -> Response:
     """Tell how far the documents are, of all collections or of one."""
     admission = await admit(request)
+    listing = validate(Listing, dict(request.query_params))
     database = await runtime.database()
-    rows = await database.rows(
-        "rag.document_status", admission.principal, p_collection=request.query_params.get("collection")
-    )
+    rows = await database.rows("rag.document_status", admission.principal, p_collection=listing.collection)
     return JSONResponse({"documents": [_shape(row) for row in rows]}, headers=admission.headers())
 
 
@@ -99,26 +101,32 @@ def _content_type(value: str) -> tuple[str, str]:
             f"Send one of {', '.join(MEDIA_TYPES)} as Content-Type.",
             headers={"Accept-Post": ", ".join(MEDIA_TYPES)},
         )
-    name, _, charset = parameters.strip().partition("=")
-    charset = charset.strip('" ') if name.lower() == "charset" else "utf-8"
+    charset = "utf-8"
+    for parameter in parameters.split(";"):
+        name, _, given = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            charset = given.strip(' "')
     try:
-        return media_type, codecs.lookup(charset).name
-    except LookupError as error:
-        raise Problem("unsupported_media_type", "The charset of the Content-Type is not known.") from error
+        codec = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        codec = None
+    if codec is None or codec in NO_CHARSETS:
+        raise Problem("unsupported_media_type", "The charset of the Content-Type is not known.")
+    return media_type, codec
 
 
 def _decode(body: bytes, charset: str) -> str:
     try:
         text = body.decode(charset).removeprefix("\ufeff")
-    except (UnicodeDecodeError, LookupError, AttributeError) as error:
+    except (UnicodeError, LookupError) as error:
         raise Problem("undecodable_document", f"The document is not {charset} text.") from error
     _check_text(text)
     return text
 
 
 def _check_text(text: str) -> None:
-    """Refuse what cannot be a text: nothing, or control characters that no text file has."""
+    """Refuse what cannot be a text: nothing, or characters that no text file has."""
     if not text.strip():
         raise Problem("undecodable_document", "The document is empty.")
-    if "\0" in text:
-        raise Problem("undecodable_document", "The document contains NUL characters: it is not text.")
+    if not is_storable(text):
+        raise Problem("undecodable_document", "The document contains NUL characters or lone surrogates: it is no text.")

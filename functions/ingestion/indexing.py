@@ -5,7 +5,8 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import ACTOR
@@ -22,90 +23,101 @@ from shared.settings import Settings, get_settings
 
 BATCH = 16
 EMBEDDING_TIMEOUT_SECONDS = 60.0
-LEASE = timedelta(seconds=120)
-"""Longer than one batch may take with its retries; every batch renews it."""
-WORKER = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}"
+LEASE = timedelta(seconds=30)
+RENEWALS_A_LEASE = 4
+PASSING = frozenset({"embedding_unavailable"})
+"""Failures that may pass: the document is tried again, up to its attempt limit."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
-    """A claimed version of a document."""
+    """A claimed version of a document, and how far it is."""
 
+    database: Database
     principal: Principal
     document_id: UUID
     version: int
     event: Event
+    worker: str
+    total: int = 0
+    finished: int = 0
 
     def lease(self) -> dict[str, object]:
         """Return the arguments that identify the lease."""
-        return {"p_document_id": self.document_id, "p_version": self.version, "p_worker": WORKER}
+        return {"p_document_id": self.document_id, "p_version": self.version, "p_worker": self.worker}
 
     def consumed(self) -> dict[str, object]:
         """Return the arguments that mark the event as consumed."""
         return {"p_event_source": self.event.source, "p_event_id": self.event.id}
 
+    def ids(self) -> dict[str, object]:
+        """Return what a log line needs."""
+        return {"document_id": self.document_id, "tenant_id": self.principal.tenant_id, "version": self.version}
+
 
 async def index_received(event: Event) -> None:
     """Index the version of the document that the event names; done before, replaced or deleted is done."""
     received = validate(Received, event.data)
-    work = Work(event.principal(ACTOR), received.document_id, received.version, event)
-    database = await runtime.database()
-    claim = await database.call("rag.claim_document", work.principal, **work.lease(), p_lease=LEASE)
+    # Each delivery is a worker of its own: the same event may come twice to one process.
+    worker = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}/{uuid4().hex[:8]}"
+    work = Work(await runtime.database(), event.principal(ACTOR), received.document_id, received.version, event, worker)
+    claim = await work.database.call("rag.claim_document", work.principal, **work.lease(), p_lease=LEASE)
     if claim["outcome"] == "busy":
         raise Problem("in_progress", "Another worker indexes this document.")
-    if claim["outcome"] == "done":
+    if claim["outcome"] != "claimed":
         return
-    settings = get_settings()
     try:
-        chunks = await asyncio.to_thread(
-            split,
-            claim["content"],
-            claim["media_type"],
-            size_tokens=settings.chunk_size_tokens,
-            overlap_tokens=settings.chunk_overlap_tokens,
-        )
-        if not chunks:
-            raise Problem("undecodable_document", "The document has headings but no text.")
-        vectors = await _embed(database, work, claim["name"], chunks, settings)
+        await _index(work, claim, get_settings())
     except Problem as problem:
         if problem.code in {"lease_lost", "database_unavailable"}:
             raise
-        await _fail(database, work, problem)
-        return
-    rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
-    await database.call(
-        "rag.index_document", work.principal, **work.lease(), **work.consumed(), p_chunks=json.dumps(rows)
-    )
-    logs.info(
-        "document_indexed",
-        document_id=work.document_id,
-        tenant_id=work.principal.tenant_id,
-        chunks=len(chunks),
-    )
+        if problem.code in PASSING and not claim["last_attempt"]:
+            await work.database.call("rag.release_document", work.principal, **work.lease())
+            raise
+        await _fail(work, problem)
 
 
-async def _embed(database: Database, work: Work, name: str, chunks: list[Chunk], settings: Settings) -> list[str]:
+async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
+    """Chunk, embed and store, while another task keeps the lease and reports progress; the first failure ends all."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeper = group.create_task(_keep_lease(work))
+            chunks = await asyncio.to_thread(
+                split,
+                claim["content"],
+                claim["media_type"],
+                size_tokens=settings.chunk_size_tokens,
+                overlap_tokens=settings.chunk_overlap_tokens,
+            )
+            if not chunks:
+                raise Problem("undecodable_document", "The document has headings but no text.")
+            vectors = await _embed(group, work, claim["name"], chunks, settings)
+            rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
+            keeper.cancel()
+            await work.database.call(
+                "rag.index_document", work.principal, **work.lease(), **work.consumed(), p_chunks=json.dumps(rows)
+            )
+    except* Problem as problems:
+        raise _first(problems) from None
+    logs.info("document_indexed", chunks=len(chunks), **work.ids())
+
+
+async def _embed(group: asyncio.TaskGroup, work: Work, name: str, chunks: list[Chunk], settings: Settings) -> list[str]:
     """Return the chunks' vectors, several batches at a time, reporting progress after each."""
     places = asyncio.Semaphore(settings.background_worker_concurrency)
-    finished = 0
 
     async def embed_batch(batch: list[Chunk]) -> list[str]:
-        nonlocal finished
         async with places:
             texts = [f"{name} {chunk.heading}\n{chunk.content}" for chunk in batch]
             vectors = await embed(texts, settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
-            finished += len(batch)
-            await _report(database, work, len(chunks), finished)
+            work.finished += len(batch)
+            await _report(work)
             return vectors
 
-    await _report(database, work, len(chunks), 0)
-    batches = [chunks[i : i + BATCH] for i in range(0, len(chunks), BATCH)]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(embed_batch(batch)) for batch in batches]
-    except* Problem as problems:
-        raise _first(problems) from None
-    return [vector for task in tasks for vector in task.result()]
+    work.total = len(chunks)
+    await _report(work)
+    tasks = [group.create_task(embed_batch(chunks[i : i + BATCH])) for i in range(0, len(chunks), BATCH)]
+    return [vector for task in tasks for vector in await task]
 
 
 def _first(problems: ExceptionGroup[Problem]) -> Problem:
@@ -113,27 +125,28 @@ def _first(problems: ExceptionGroup[Problem]) -> Problem:
     return problem if isinstance(problem, Problem) else _first(problem)
 
 
-async def _report(database: Database, work: Work, total: int, finished: int) -> None:
-    await database.call(
+async def _keep_lease(work: Work) -> None:
+    """Renew the lease until cancelled; raises Problem `lease_lost`."""
+    while True:
+        await asyncio.sleep(LEASE.total_seconds() / RENEWALS_A_LEASE)
+        await _report(work)
+
+
+async def _report(work: Work) -> None:
+    await work.database.call(
         "rag.report_progress",
         work.principal,
         **work.lease(),
-        p_total=total,
-        p_embedded=finished,
+        p_total=work.total,
+        p_embedded=work.finished,
         p_lease=LEASE,
     )
 
 
-async def _fail(database: Database, work: Work, problem: Problem) -> None:
+async def _fail(work: Work, problem: Problem) -> None:
     metrics.problems().labels(problem.code).inc()
-    logs.warning(
-        "document_failed",
-        document_id=work.document_id,
-        tenant_id=work.principal.tenant_id,
-        code=problem.code,
-        detail=problem.detail,
-    )
-    await database.call(
+    logs.warning("document_failed", code=problem.code, detail=problem.detail, **work.ids())
+    await work.database.call(
         "rag.fail_document",
         work.principal,
         **work.lease(),

@@ -17,6 +17,12 @@ class Target(BaseModel):
     name: Name
 
 
+class Listing(BaseModel):
+    """Which documents to list."""
+
+    collection: Collection | None = None
+
+
 class Submission(Target):
     """The data of `ingestion.submitted`: a whole document inside an event."""
 
@@ -30,7 +36,7 @@ class Received(BaseModel):
     """The data of `ingestion.received`: a stored document waits for its indexing."""
 
     document_id: UUID
-    version: int
+    version: int = Field(ge=1, lt=2**31)
 
 
 class Document(BaseModel):

@@ -20,6 +20,7 @@ from shared import logs
 from shared.database import Database
 from shared.problems import Problem
 from shared.settings import get_settings
+from shared.text import storable
 
 BATCH = 100
 LEASE = timedelta(seconds=30)
@@ -28,6 +29,7 @@ POLL_SECONDS = 1.0
 """The notification is a hint and may be missed; so often the outbox is looked at anyway."""
 RECONNECT_SECONDS = 1.0
 ACCEPTED = range(200, 300)
+UNSENDABLE = 400
 
 
 def attributes(event: dict[str, Any], overrides: dict[str, str]) -> dict[str, str]:
@@ -89,9 +91,12 @@ class Relay:
                 data=json.dumps(event["data"]).encode(),
                 headers=attributes(event, self._overrides),
             ) as response:
-                status, reason = response.status, (await response.text())[:500]
+                status, reason = response.status, storable((await response.text(errors="replace"))[:500])
         except (ClientError, TimeoutError, OSError) as error:
             reason = type(error).__name__
+        except ValueError as error:
+            # An attribute that no header can carry: poison, which must not keep the rest of the batch from leaving.
+            status, reason = UNSENDABLE, str(error)
         if status is not None and status in ACCEPTED:
             id_: UUID = event["id"]
             return id_

@@ -1,13 +1,16 @@
 """The `routing` function: which model would answer, and why."""
 
+from typing import Annotated
+
 from functions_framework.aio import http
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from shared.access import admit
-from shared.http import Operation, application, parse, read_body
+from shared.http import Operation, application, read_json
 from shared.runtime import runtime
+from shared.text import Text
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -17,8 +20,8 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    message: str = Field(min_length=1, max_length=100_000)
-    model: str | None = Field(default=None, max_length=200)
+    message: Annotated[Text, Field(min_length=1, max_length=100_000)]
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
 
 
 class Choice(BaseModel):
@@ -34,7 +37,7 @@ class Choice(BaseModel):
 async def explain(request: Request) -> Response:
     """Run routing.choose on a text: nothing is stored, reserved or generated."""
     principal = (await admit(request)).principal
-    question = parse(Question, await read_body(request, MAX_BODY_BYTES))
+    question = await read_json(request, Question, MAX_BODY_BYTES)
     database = await runtime.database()
     choice = await database.call("routing.choose", principal, p_question=question.message, p_requested=question.model)
     return JSONResponse(choice)

@@ -56,5 +56,5 @@ END
 $$;
 
 COMMENT ON FUNCTION inference.sweep() IS
-  'Emits jobs of all tenants again whose worker died or whose event was lost, and fails those out of attempts or older than an hour, releasing their reservations. One row a job: outcome emitted, failed, or error with its SQLSTATE.';
+  'Emits jobs of all tenants again whose worker died or whose event was lost; fails those out of attempts or older than an hour. One row a job: outcome emitted, failed, or error with its SQLSTATE.';
 GRANT EXECUTE ON FUNCTION inference.sweep() TO app;

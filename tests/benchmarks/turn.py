@@ -6,8 +6,7 @@ durable as a real one, ingests the project's documentation, and asks one questio
     auth, rate limit, embedding, begin_turn   as the chat function tells them (Server-Timing)
     relay        from the commit of the job until the broker has taken its event, as the relay learns it
     dispatch     from there until an inference process has claimed the job
-    first token  from there until the answer's first entry is in the turn's stream (its ids count milliseconds)
-    delivery     from there until the client has it
+    first token  from there until the client has the answer's first token, through the turn's stream
     other        the rest of the total; negative when steps overlap, as the relay sees a commit before its caller does
 
 After each turn its floors are measured, each done alone and directly: the embedding and the first token (of the same
@@ -57,7 +56,7 @@ VARIABLES = {
 }
 SUBJECT = "demo"
 REPORTED = ("auth", "rate_limit", "embedding", "begin_turn")
-STEPS = (*REPORTED, "relay", "dispatch", "first_token", "delivery", "other")
+STEPS = (*REPORTED, "relay", "dispatch", "first_token", "other")
 _TIMING = re.compile(r"(\w+);dur=([\d.]+)")
 _POLL_SECONDS = 0.1
 _INGESTION_TIMEOUT_SECONDS = 120.0
@@ -71,7 +70,6 @@ class Asked:
     model: str
     max_tokens: int
     began: float
-    first_entry: float
     first_seen: float
     steps: Mapping[str, float]
 
@@ -125,8 +123,7 @@ class Bench:
             **asked.steps,
             "relay": moments.accepted - moments.committed,
             "dispatch": moments.claimed - moments.accepted,
-            "first_token": asked.first_entry - moments.claimed,
-            "delivery": asked.first_seen - asked.first_entry,
+            "first_token": asked.first_seen - moments.claimed,
         }
         steps["other"] = total - sum(steps.values())
         return Sample(steps, total, await self._floors(question, asked))
@@ -146,12 +143,11 @@ class Bench:
         ) as response:
             response.raise_for_status()
             timing = {step: float(ms) / 1000 for step, ms in _TIMING.findall(response.headers["Server-Timing"])}
-            first_entry = first_seen = 0.0
+            first_seen = 0.0
             last = ""
             async for event in read_events(response.content.iter_any()):
                 if event.event == "turn.delta" and not first_seen:
                     first_seen = time.time()
-                    first_entry = int(event.id.partition("-")[0]) / 1000
                 last = event.event
                 if event.event == "turn.accepted":
                     accepted = json.loads(event.data)
@@ -162,7 +158,6 @@ class Bench:
             accepted["model"],
             accepted["max_tokens"],
             began,
-            first_entry,
             first_seen,
             {step: timing[step] for step in REPORTED},
         )

@@ -88,9 +88,8 @@ def test_without_a_tenant_a_search_raises_rather_than_finds(database: Database, 
 
 def test_rows_cannot_be_written_into_another_tenant(database: Database, populated: Tenants) -> None:
     alpha, beta = populated
-    with database.connect("app", alpha) as app:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            app.run("INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'mine')", [beta])
+    with database.connect("app", alpha) as app, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.run("INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'mine')", [beta])
     # Even if somebody granted the right, the policy would refuse.
     with database.connect() as operator:
         operator.run("GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rag TO app")
@@ -163,7 +162,7 @@ def test_internal_functions_are_closed(database: Database, tenants: Tenants) -> 
             "SELECT events.mark_consumed('c', 's', 'i')",
             "UPDATE chat.turns SET max_tokens = 1000000",
             "DELETE FROM chat.messages",
-            "INSERT INTO inference.jobs (tenant_id, turn_id, tier, model) VALUES (gen_random_uuid(), gen_random_uuid(), 'light', 'm')",
+            "INSERT INTO inference.jobs (tenant_id, turn_id, tier, model) SELECT tenant_id, id, tier, model FROM chat.turns",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 app.query(statement)

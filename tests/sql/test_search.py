@@ -9,6 +9,8 @@ import pytest
 
 from tests.support import WIDTH, Caller, Database, add_document, vector
 
+MANY_WORDS = " ".join(f"w{number:x}" for number in range(20_000))
+
 
 @pytest.fixture
 def app(database: Database, tenants: Sequence[UUID]) -> Iterator[Caller]:
@@ -63,7 +65,7 @@ def test_without_an_embedding_the_text_is_searched(app: Caller) -> None:
         "a" * 5000,
         "🚀",
         "x\ty\nz",
-        " ".join(f"w{n:x}" for n in range(20_000)),
+        MANY_WORDS,
     ],
 )
 def test_no_query_text_is_an_error(app: Caller, query: str) -> None:

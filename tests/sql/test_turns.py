@@ -408,7 +408,7 @@ def test_an_estimated_completion_is_never_above_what_the_model_was_held_to(
 
 
 def test_two_sweeps_side_by_side_do_not_deadlock(database: Database, tenants: Sequence[UUID]) -> None:
-    for tenant in tenants * 4:
+    for tenant in [*tenants] * 4:
         with database.connect("app", tenant) as app:
             claim(app, job_of(app, begin(app)["turn_id"]))
     with database.connect() as operator:

@@ -1,0 +1,135 @@
+"""The functions in this process, on real PostgreSQL and Redis, before a model server that stands in or misbehaves."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from uuid import UUID
+
+import pytest
+import uvicorn
+
+from functions.inference import upstream as model_side
+from infra.local import ports
+from infra.local.model_server.config import Config
+from infra.local.model_server.embeddings import Encoder
+from infra.local.model_server.server import create_app
+from infra.local.postgres import EmbeddedPostgres
+from infra.local.redis import EmbeddedRedis
+from shared.runtime import runtime
+from shared.service import Service
+from shared.serving import build
+from shared.settings import get_settings
+from tests.conftest import janitor
+from tests.functions.platform import Platform
+from tests.functions.upstream import Upstream, misbehaving
+from tests.support import PASSWORDS, TEST_ENVIRONMENT, Database
+
+SOURCES = {
+    "chat": "functions/chat/main.py",
+    "health": "functions/health/main.py",
+    "infer": "functions/inference/main.py",
+    "sweep": "functions/inference/main.py",
+    "ingest": "functions/ingestion/main.py",
+    "ingestion": "functions/ingestion/main.py",
+    "routing": "functions/routing/main.py",
+}
+
+
+@cache
+def serve(target: str) -> Service:
+    """Return the service of an entry point; it keeps no state between tests."""
+    return build(SOURCES[target], target)
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[str]:
+    """The URL of the stand-in model server, which writes as fast as it can."""
+    port = ports.free(["model"])["model"]
+    encoder = Encoder()
+    config = Config(port=port, api_key=TEST_ENVIRONMENT["LITELLM_API_KEY"], tokens_per_second=0)
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(config, encoder), host="127.0.0.1", port=port, log_config=None, lifespan="off")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+    encoder.close()
+
+
+@pytest.fixture(scope="session")
+def only_database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
+    """One database for these tests; a clone for each would take longer than most of them."""
+    with janitor(postgres, "functions", template):
+        yield Database(
+            {
+                "postgres": postgres.url("functions"),
+                **{
+                    role: postgres.url("functions", user=role, password=password)
+                    for role, password in PASSWORDS.items()
+                },
+            }
+        )
+
+
+@pytest.fixture
+def database(only_database: Database) -> Iterator[Database]:
+    """The database, without any tenant and so without any row."""
+    yield only_database
+    with only_database.connect() as operator:
+        operator.run("DELETE FROM core.tenants")
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def platform(
+    database: Database,
+    tenants: tuple[UUID, UUID],
+    redis_server: EmbeddedRedis,
+    model_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Platform]:
+    """The functions before the stand-in model server."""
+    variables = {"DATABASE_URL": database.urls["app"], "REDIS_URL": redis_server.url, "LITELLM_BASE_URL": model_server}
+    for name, value in (TEST_ENVIRONMENT | variables).items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    yield Platform(database, tenants, serve, redis_server.url)
+    await close()
+
+
+async def close() -> None:
+    """Close what the process holds open, in the loop that opened it."""
+    await runtime.close()
+    if model_side.client.cache_info().currsize:
+        await model_side.client().close()
+    model_side.client.cache_clear()
+    get_settings.cache_clear()
+    # Connections end in the loop's next rounds.
+    await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def upstream(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
+    """A model server that does as the test says; the platform stands before it."""
+    assert platform
+    async with misbehaving() as server:
+        monkeypatch.setenv("LITELLM_BASE_URL", server.url)
+        get_settings.cache_clear()
+        yield server
+        await close()

@@ -1,0 +1,219 @@
+"""What every function has besides its own operations: health, metrics, its API's description, and log lines."""
+
+import asyncio
+import json
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from shared import logs
+from shared.serving import build
+from shared.settings import get_settings
+from tests.functions.asgi import call
+from tests.functions.platform import Platform, until
+from tests.functions.upstream import Upstream, status, stream, text
+from tests.support import PASSWORDS
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+
+FUNCTIONS = ("chat", "health", "infer", "ingest", "ingestion", "routing", "sweep")
+HTTP_FUNCTIONS = ("chat", "health", "ingestion", "routing")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+async def test_a_function_is_alive_and_ready(platform: Platform, function: str) -> None:
+    live = await call(platform.serve(function), "GET", "/health/live")
+    assert (live.status, live.json()) == (200, {"status": "ok"})
+    ready = await call(platform.serve(function), "GET", "/health/ready")
+    assert (ready.status, ready.json()["checks"]) == (200, {"database": "ok", "redis": "ok"})
+    exposition = await call(platform.serve(function), "GET", "/metrics")
+    assert exposition.headers["content-type"].startswith("text/plain")
+
+
+async def test_the_platforms_health_is_public(platform: Platform) -> None:
+    reply = await call(platform.serve("health"), "GET", "/health")
+    assert (reply.status, reply.json()["status"]) == (200, "ok")
+
+
+@pytest.mark.parametrize("missing", ["database", "redis"])
+async def test_without_what_it_needs_a_function_is_not_ready_but_alive(
+    platform: Platform, closed_port: int, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.1)
+    url = {
+        "database": f"postgresql://app:secret@127.0.0.1:{closed_port}/a",
+        "redis": f"redis://127.0.0.1:{closed_port}/0",
+    }
+    monkeypatch.setenv(f"{missing.upper()}_URL", url[missing])
+    get_settings.cache_clear()
+    ready = await call(platform.serve("chat"), "GET", "/health/ready")
+    assert ready.status == 503
+    checks = {"database": "ok", "redis": "ok"} | {missing: "unreachable"}
+    assert ready.json() == {"status": "unavailable", "checks": checks}
+    public = await call(platform.serve("health"), "GET", "/health")
+    assert (public.status, public.json()) == (503, {"status": "unavailable"})
+    assert (await call(platform.serve("chat"), "GET", "/health/live")).status == 200
+
+
+async def test_a_database_without_the_platform_in_it_is_not_ready(
+    platform: Platform, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    get_settings.cache_clear()
+    reply = await call(platform.serve("health"), "GET", "/health/ready")
+    assert reply.status == 503
+    assert reply.json()["checks"]["database"] != "ok"
+
+
+async def test_while_the_database_is_away_requests_are_refused(
+    platform: Platform, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://app:secret@127.0.0.1:{closed_port}/a")
+    get_settings.cache_clear()
+    for function, method, path, document in (
+        ("chat", "POST", "/chat", {"message": "What?"}),
+        ("chat", "GET", "/turns/00000000-0000-4000-8000-000000000000/stream", None),
+        ("ingestion", "GET", "/documents", None),
+        ("routing", "POST", "/routing/explain", {"message": "What?"}),
+    ):
+        reply = await platform.call(function, method, path, document)
+        assert (reply.status, reply.code()) == (503, "database_unavailable"), path
+
+
+async def test_requests_and_failures_are_counted(platform: Platform) -> None:
+    async def value(sample: str) -> float:
+        lines = (await call(platform.serve("chat"), "GET", "/metrics")).body.decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(sample))
+
+    requests = 'enterprise_agent_requests_total{method="POST",status="400"}'
+    problems = 'enterprise_agent_problems_total{code="malformed_json"}'
+    before = await value(requests), await value(problems)
+    await platform.call("chat", "POST", "/chat", body=b"{")
+    assert (await value(requests), await value(problems)) == (before[0] + 1, before[1] + 1)
+    await platform.begin()
+    for step in ("auth", "rate_limit", "embedding", "begin_turn"):
+        assert await value(f'enterprise_agent_turn_step_seconds_count{{step="{step}"}}') > 0
+
+
+async def test_routing_explains_without_storing(platform: Platform) -> None:
+    before = platform.counts()
+    reply = await platform.call("routing", "POST", "/routing/explain", {"message": "Do a security review."})
+    assert reply.status == 200
+    assert reply.json() | {"reason": ""} == {
+        "model": "local/extractive-heavy", "tier": "heavy", "rule": "security review", "reason": "", "requested": "auto",
+    }  # fmt: skip
+    models = (await platform.call("routing", "GET", "/routing/models")).json()["models"]
+    assert {m["name"]: m["tier"] for m in models}["local/extractive-light"] == "light"
+    assert platform.counts() == before
+
+
+def references(document: Any) -> set[str]:
+    """Return every reference in a document."""
+    return set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+
+
+@pytest.mark.parametrize("function", HTTP_FUNCTIONS)
+async def test_a_function_describes_its_api(platform: Platform, function: str) -> None:
+    reply = await call(platform.serve(function), "GET", "/openapi.json")
+    document = reply.json()
+    assert (reply.status, document["openapi"]) == (200, "3.1.0")
+    assert document["info"]["title"]
+    operations = [o for path in document["paths"].values() for o in path.values()]
+    assert len({o["operationId"] for o in operations}) == len(operations) > 0
+    schemas = document["components"]["schemas"]
+    assert references(document) == {f"#/components/schemas/{name}" for name in schemas}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            declared = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+            assert declared == set(re.findall(r"\{(\w+)\}", path)), path
+            assert "application/problem+json" in operation["responses"]["default"]["content"]
+    page = await call(platform.serve(function), "GET", "/docs")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert all(path.split("{")[0] in page.body.decode() for path in document["paths"])
+
+
+async def test_the_described_operations_are_those_of_the_api(platform: Platform) -> None:
+    described: dict[tuple[str, str], Any] = {}
+    for function in HTTP_FUNCTIONS:
+        document = (await call(platform.serve(function), "GET", "/openapi.json")).json()
+        described |= {(m.upper(), path): o for path, methods in document["paths"].items() for m, o in methods.items()}
+    assert set(described) == {
+        ("POST", "/chat"), ("GET", "/turns/{turn_id}"), ("GET", "/turns/{turn_id}/stream"), ("POST", "/turns/{turn_id}/stop"),
+        ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
+        ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/health"),
+    }  # fmt: skip
+    assert set(described["POST", "/documents"]["requestBody"]["content"]) == {"text/markdown", "text/plain"}
+    assert "application/json" in described["POST", "/chat"]["requestBody"]["content"]
+
+
+async def test_the_page_of_the_api_is_not_served_in_prod(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert platform
+    monkeypatch.setenv("ENVIRONMENT", "prod")
+    get_settings.cache_clear()
+    service = build("functions/chat/main.py", "chat")
+    assert (await call(service, "GET", "/docs")).status == 404
+    assert (await call(service, "GET", "/openapi.json")).status == 200
+
+
+async def test_the_lifespan_closes_what_the_requests_opened(platform: Platform) -> None:
+    service = platform.serve("chat")
+    commands: asyncio.Queue[Message] = asyncio.Queue()
+    told: asyncio.Queue[Message] = asyncio.Queue()
+    lifespan = asyncio.create_task(service({"type": "lifespan"}, commands.get, told.put))
+    await commands.put({"type": "lifespan.startup"})
+    assert (await told.get())["type"] == "lifespan.startup.complete"
+    await platform.begin()
+    backends = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND datname = current_database()"
+    with platform.database.connect() as operator:
+        assert operator.value(backends) > 0
+        await commands.put({"type": "lifespan.shutdown"})
+        assert (await told.get())["type"] == "lifespan.shutdown.complete"
+        await lifespan
+        await until(lambda: not operator.value(backends))
+
+
+async def test_log_lines_are_json_and_hold_no_secret(
+    platform: Platform, upstream: Upstream, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("LITELLM_API_KEY", "sk-very-secret")
+    get_settings.cache_clear()
+    headers = platform.bearer() | {"x-request-id": "r-1"}
+    turn = await platform.begin()
+    await platform.deliver()
+    await platform.call("chat", "POST", "/chat", {"message": ""}, headers=headers)
+    await platform.call("chat", "POST", "/chat", {"message": "a"}, headers={"Authorization": "Bearer not.a.token"})
+    upstream.chat = stream(*text("Half")[:1], cut=True)
+    upstream.embeddings = status(500)
+    await platform.ask("What is the limit?")
+    monkeypatch.setattr("functions.chat.turns._read", None)
+    failed = await platform.call("chat", "GET", f"/turns/{turn}")
+    assert (failed.status, failed.code()) == (500, "internal_error")
+    assert b"NoneType" not in failed.body
+
+    lines = [logs.JsonFormatter().format(record) for record in caplog.records]
+    assert all("\n" not in line for line in lines)
+    entries = [json.loads(line) for line in lines]
+    assert all({"time", "level", "event"} <= set(entry) for entry in entries)
+    by_event = {entry["event"]: entry for entry in entries}
+    assert {"request", "turn_accepted", "turn_ended", "request_refused", "retrieval_degraded", "turn_failed"} <= set(
+        by_event
+    )
+    assert by_event["turn_ended"]["turn_id"] == turn
+    assert by_event["request_failed"]["level"] == "error"
+    assert "TypeError" in by_event["request_failed"]["exception"]
+    assert any(entry.get("request_id") == "r-1" for entry in entries)
+    whole = "\n".join(lines)
+    token = headers["Authorization"].split(".")[1]
+    for secret in (
+        token,
+        "not.a.token",
+        "sk-very-secret",
+        PASSWORDS["app"],
+        platform.redis_url.split(":")[2].split("@")[0],
+    ):
+        assert secret not in whole

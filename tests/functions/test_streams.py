@@ -1,0 +1,321 @@
+"""Reading a turn's stream again: from any position, after it expired, without Redis, across attempts."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.settings import get_settings
+from shared.streams import TurnWriter, key
+from tests.functions.asgi import Event, events, exchange
+from tests.functions.platform import Platform, said
+from tests.functions.upstream import Answer, Reply, Upstream, stream, text
+from tests.support import Database
+
+
+@pytest.fixture(autouse=True)
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look into the database soon when the stream is silent."""
+    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.05)
+
+
+@pytest.fixture
+async def redis(platform: Platform) -> AsyncIterator[Redis]:
+    client = Redis.from_url(platform.redis_url, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+async def answered(platform: Platform, upstream: Upstream, *tokens: str) -> list[Event]:
+    """Have a question answered, every token an event of its own; return the stream."""
+
+    async def answer(reply: Reply, _: object) -> None:
+        await reply.begin_stream()
+        for token in tokens:
+            await reply.tokens(token)
+            await asyncio.sleep(0.025)
+        for part in text()[-3:]:
+            await reply.send(part)
+        await reply.end_stream()
+
+    upstream.chat = answer
+    return events((await platform.ask("What is the limit?")).body)
+
+
+def expire_leases(database: Database) -> None:
+    with database.connect() as operator:
+        operator.run(
+            "UPDATE inference.jobs SET leased_until = now() - interval '1 second' WHERE leased_until IS NOT NULL"
+        )
+
+
+def in_two_parts(first: str, second: str) -> tuple[Answer, asyncio.Event, asyncio.Event]:
+    """Return an answer that pauses after its first token, what tells of the pause, and what ends it."""
+    paused, gate = asyncio.Event(), asyncio.Event()
+
+    async def answer(reply: Reply, _: object) -> None:
+        await reply.begin_stream()
+        await reply.tokens(first)
+        paused.set()
+        await gate.wait()
+        for part in text(second):
+            await reply.send(part)
+        await reply.end_stream()
+
+    return answer, paused, gate
+
+
+async def test_resuming_at_any_position_gives_exactly_the_rest(platform: Platform, upstream: Upstream) -> None:
+    whole = await answered(platform, upstream, "One ", "two ", "three.")
+    turn = whole[0].data["turn_id"]
+    rest = whole[1:]
+    assert [event.name for event in rest].count("turn.delta") == 3
+    assert await platform.follow(turn) == rest
+    assert await platform.follow(turn, "0-0") == rest
+    for number, event in enumerate(rest, start=1):
+        assert await platform.follow(turn, event.id) == rest[number:], event
+
+
+async def test_a_stream_that_has_expired_is_told_from_the_database(
+    platform: Platform, upstream: Upstream, redis: Redis
+) -> None:
+    whole = await answered(platform, upstream, "One ", "two ", "three.")
+    turn = whole[0].data["turn_id"]
+    assert 0 < await redis.ttl(key(turn)) <= 600
+    await redis.delete(key(turn))
+    for after in (None, whole[2].id):
+        told = await platform.follow(turn, after)
+        assert [e.name for e in told] == ["turn.restarted", "turn.delta", "turn.citations", "turn.completed"]
+        assert told[0].data == {"reason": "stored"}
+        assert said(told) == "One two three."
+        assert told[-1].data == whole[-1].data
+        assert {event.id for event in told} == {None}
+
+
+async def test_a_stream_that_has_lost_its_beginning_is_told_from_the_database(
+    platform: Platform, upstream: Upstream, redis: Redis
+) -> None:
+    whole = await answered(platform, upstream, "One ", "two ", "three.")
+    turn = whole[0].data["turn_id"]
+    await redis.xtrim(key(turn), maxlen=3, approximate=False)
+    told = await platform.follow(turn)
+    assert (said(told), told[-1].name) == ("One two three.", "turn.completed")
+    assert await platform.follow(turn, whole[-2].id) == whole[-1:], "this reader missed nothing"
+
+
+async def test_a_failed_turn_is_told_from_the_database(platform: Platform, upstream: Upstream, redis: Redis) -> None:
+    upstream.chat = stream(*text("Half")[:1], cut=True)
+    whole = events((await platform.ask("What is the limit?")).body)
+    turn = whole[0].data["turn_id"]
+    await redis.delete(key(turn))
+    told = await platform.follow(turn)
+    assert [event.name for event in told] == ["turn.restarted", "turn.failed"]
+    assert told[-1].data == whole[-1].data
+
+
+async def test_without_redis_a_turn_completes_and_its_reader_gets_the_whole_answer(
+    platform: Platform, upstream: Upstream, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{closed_port}/0")
+    get_settings.cache_clear()
+    told = await answered(platform, upstream, "One ", "two.")
+    assert [event.name for event in told] == [
+        "turn.accepted", "turn.restarted", "turn.delta", "turn.citations", "turn.completed",
+    ]  # fmt: skip
+    assert said(told) == "One two."
+    assert told[-1].data["charged_tokens"] == 15
+    assert said(await platform.follow(told[0].data["turn_id"])) == "One two."
+
+
+class Tunnel:
+    """A way to Redis that can be closed while it is used."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> int:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        own: int = self._server.sockets[0].getsockname()[1]
+        return own
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += [writer, far_writer]
+        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+
+    @staticmethod
+    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+async def test_a_redis_that_dies_in_mid_answer_costs_nobody_the_answer(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(platform.redis_url.rsplit(":", 1)[1].split("/")[0])
+    tunnel = Tunnel(port)
+    monkeypatch.setenv("REDIS_URL", platform.redis_url.replace(str(port), str(await tunnel.open())))
+    get_settings.cache_clear()
+    upstream.chat, _, gate = in_two_parts("One ", "two.")
+    body = b'{"message": "What is the limit?"}'
+    async with exchange(platform.serve("chat"), "POST", "/chat", platform.bearer(), [body]) as asking:
+        chunks = aiter(asking.chunks())
+        seen = await anext(chunks)
+        delivering = asyncio.create_task(platform.deliver())
+        while b"One" not in seen:
+            seen += await anext(chunks)
+        tunnel.close()
+        gate.set()
+        seen += b"".join([chunk async for chunk in chunks])
+        assert [reply.status for reply in await delivering] == [200]
+    told = events(seen)
+    assert [event.name for event in told].count("turn.restarted") == 1
+    assert (said(told), told[-1].name) == ("One two.", "turn.completed")
+
+
+async def test_an_answer_that_is_begun_again_replaces_the_first_and_the_dead_writer_is_not_heard(
+    platform: Platform, upstream: Upstream, redis: Redis
+) -> None:
+    turn = await platform.begin()
+    with platform.database.connect("app", platform.tenants[0]) as dead:
+        job = dead.value("SELECT id FROM inference.jobs")
+        dead.call("inference.claim", p_job_id=job, p_worker="dead", p_lease="1 minute")
+    writer = TurnWriter(redis, turn, 1, 600)
+    await writer.write("turn.started", {"attempt": 1})
+    await writer.token("Wrong ")
+    await writer.write("turn.delta", {"text": "start "})
+    expire_leases(platform.database)
+    assert (await platform.tick()).status == 200
+
+    upstream.chat, second_begun, gate = in_two_parts("Right.", " Yes.")
+    reading = asyncio.create_task(platform.follow(turn))
+    delivering = asyncio.create_task(platform.deliver())
+    await second_begun.wait()
+    await writer.write("turn.delta", {"text": "NOT FOR READERS"})
+    assert writer.broken
+    gate.set()
+    # The first event is a duplicate by now, and so is done; the sweeper's is the one that runs.
+    assert {reply.status for reply in await delivering} <= {200, 409}
+    told = await reading
+    assert "NOT FOR READERS" not in str(told)
+    assert [event.name for event in told][:5] == [
+        "turn.started", "turn.delta", "turn.delta", "turn.restarted", "turn.started",
+    ]  # fmt: skip
+    assert said(told) == "Right. Yes."
+    assert told[3].data == {"attempt": 2}
+    for number, event in enumerate(told, start=1):
+        assert await platform.follow(turn, event.id) == told[number:], event
+    assert (await platform.read(turn))["answer"] == "Right. Yes."
+
+
+async def test_a_job_that_another_worker_holds_is_in_progress(platform: Platform) -> None:
+    turn = await platform.begin()
+    with platform.database.connect("app", platform.tenants[0]) as other:
+        job = other.value("SELECT id FROM inference.jobs")
+        other.call("inference.claim", p_job_id=job, p_worker="other", p_lease="1 minute")
+    [event] = platform.claim()
+    busy = await platform.post(event)
+    assert (busy.status, busy.code(), busy.json()["turn_id"]) == (409, "in_progress", turn)
+    expire_leases(platform.database)
+    assert (await platform.post(event)).status == 200
+    assert (await platform.post(event)).status == 200, "delivered again, it is done"
+    assert platform.counts()["budget.ledger"] == 3
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOB_LEASE_SECONDS", "1")
+    get_settings.cache_clear()
+    begun = asyncio.Event()
+
+    async def answer(reply: Reply, _: object) -> None:
+        await reply.begin_stream()
+        await reply.tokens("Too late")
+        begun.set()
+        await asyncio.Event().wait()
+
+    upstream.chat = answer
+    turn = await platform.begin()
+    [event] = platform.claim()
+    losing = asyncio.create_task(platform.post(event))
+    await begun.wait()
+    with platform.database.connect() as operator:
+        operator.run("UPDATE inference.jobs SET leased_by = 'other', attempts = 2")
+    assert (await losing).status < 300 or (await losing).status == 409
+    with platform.database.connect() as operator:
+        assert operator.query("SELECT role FROM chat.messages") == [("user",)]
+        assert operator.query("SELECT status, leased_by FROM inference.jobs") == [("running", "other")]
+        assert operator.value("SELECT status FROM chat.turns") == "running"
+    assert (await platform.read(turn))["answer"] is None
+
+
+async def test_a_redis_that_forgets_the_stream_in_mid_answer_costs_nobody_the_answer(
+    platform: Platform, upstream: Upstream, redis: Redis
+) -> None:
+    upstream.chat, _, gate = in_two_parts("One ", "two.")
+    turn = await platform.begin()
+    delivering = asyncio.create_task(platform.deliver())
+    async with exchange(platform.serve("chat"), "GET", f"/turns/{turn}/stream", platform.bearer()) as reading:
+        chunks = aiter(reading.chunks())
+        seen = await anext(chunks)
+        while b"One" not in seen:
+            seen += await anext(chunks)
+        await redis.delete(key(turn))
+        gate.set()
+        seen += b"".join([chunk async for chunk in chunks])
+    assert [reply.status for reply in await delivering] == [200]
+    told = events(seen)
+    assert (said(told), told[-1].name) == ("One two.", "turn.completed")
+    assert said(await platform.follow(turn)) == "One two."
+
+
+async def test_a_database_that_is_restarted_in_mid_answer_costs_nobody_the_answer(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.inference.jobs.END_RETRY_SECONDS", (0.05,) * 5)
+    upstream.chat, paused, gate = in_two_parts("One ", "two.")
+    turn = await platform.begin()
+    delivering = asyncio.create_task(platform.deliver())
+    await paused.wait()
+    with platform.database.connect() as operator:
+        killed = operator.query("SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE usename = 'app'")
+    assert killed
+    gate.set()
+    assert [reply.status for reply in await delivering] == [200]
+    told = await platform.follow(turn)
+    assert (said(told), told[-1].name) == ("One two.", "turn.completed")
+    assert platform.counts()["budget.ledger"] == 3
+
+
+async def test_tokens_that_arrive_together_travel_together(
+    platform: Platform, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert platform
+    monkeypatch.setattr("shared.streams.COALESCE_SECONDS", 3600)
+    writer = TurnWriter(redis, "coalesced", 1, 600)
+    await writer.write("turn.started", {})
+    for token in ("a", "b", "c"):
+        await writer.token(token)
+    await writer.write("turn.completed", {})
+    entries: Any = await redis.xrange(key("coalesced"))
+    assert [(id_, fields["event"], fields["data"]) for id_, fields in entries] == [
+        ("1-0", "turn.started", "{}"),
+        ("1-1", "turn.delta", '{"text": "a"}'),
+        ("1-2", "turn.delta", '{"text": "bc"}'),
+        ("1-3", "turn.completed", "{}"),
+    ]
+    await redis.delete(key("coalesced"))

@@ -1,0 +1,147 @@
+"""Processes that die in the middle of a turn: the answer arrives whole, and is paid for once."""
+
+import os
+import signal
+
+import aiohttp
+import pytest
+from redis import Redis
+
+from tests.stack.conftest import QUESTION
+from tests.stack.platform import Platform
+from tests.stack.reader import Transcript, User
+
+
+async def assert_whole(platform: Platform, user: User, seen: Transcript) -> None:
+    """Fail unless the reader, the store and whoever reads later have the same cited answer, which was charged once."""
+    stored = await user.turn(seen.turn)
+    assert (stored["status"], seen.names[-1]) == ("completed", "turn.completed"), platform.tail("inference", "sweeper")
+    assert seen.text == stored["answer"]
+    assert seen.data["turn.citations"]["citations"] == stored["citations"]
+    assert stored["citations"]
+    assert (await user.replay(seen.turn)).text == stored["answer"]
+    platform.assert_charged_once(seen.turn, stored["usage"]["total_tokens"])
+
+
+async def test_inference_dies_and_another_process_begins_again(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        platform.kill("inference")
+        seen = await connection.end()
+    assert seen.kinds() == [
+        "turn.accepted",
+        "turn.started",
+        "turn.delta",
+        "turn.restarted",
+        "turn.started",
+        "turn.delta",
+        "turn.citations",
+        "turn.completed",
+    ], platform.tail("inference", "sweeper", "broker")
+    assert seen.data["turn.restarted"] == {"attempt": 2}
+    assert platform.attempts(seen.turn) == 2
+    await assert_whole(platform, user, seen)
+
+
+async def test_the_relay_dies_before_it_carries_the_event(platform: Platform, user: User) -> None:
+    os.kill(platform.pid("relay"), signal.SIGSTOP)
+    async with user.ask(QUESTION) as connection:
+        # The turn is accepted, and the one process that could pass it on never runs again.
+        platform.kill("relay")
+        seen = await connection.end()
+    assert platform.attempts(seen.turn) == 1
+    await assert_whole(platform, user, seen)
+
+
+async def test_what_is_not_needed_any_more_may_die(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        for part in ("relay", "broker", "sweeper"):
+            platform.kill(part)
+        seen = await connection.end()
+    for part in ("relay", "broker", "sweeper"):
+        await platform.back(part)
+    assert "turn.restarted" not in seen.names
+    await assert_whole(platform, user, seen)
+
+
+async def test_chat_dies_and_the_reader_resumes_at_its_successor(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        platform.kill("chat")
+        with pytest.raises(aiohttp.ClientError):
+            await connection.end()
+        seen = connection.transcript
+    async with user.resume(seen.turn, seen) as connection:
+        await connection.end()
+    assert seen.kinds() == ["turn.accepted", "turn.started", "turn.delta", "turn.citations", "turn.completed"]
+    assert platform.attempts(seen.turn) == 1
+    await assert_whole(platform, user, seen)
+
+
+async def test_redis_dies_and_the_reader_gets_the_stored_answer(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        platform.kill("redis")
+        seen = await connection.end()
+    await platform.back("redis")
+    assert seen.data["turn.restarted"] == {"reason": "stored"}
+    assert platform.attempts(seen.turn) == 1
+    await assert_whole(platform, user, seen)
+
+
+async def test_redis_loses_its_data_and_no_reader_mistakes_the_rest_for_the_whole(
+    platform: Platform, user: User
+) -> None:
+    with Redis.from_url(platform.stack.connections.redis_url) as redis:
+        async with user.ask(QUESTION) as connection:
+            await connection.deltas(3)
+            redis.flushdb()
+            seen = await connection.end()
+    await assert_whole(platform, user, seen)
+
+
+async def test_connections_that_the_database_closes_are_not_used_again(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        # As at a restart or a failover of the server, but nothing that was committed is lost.
+        platform.query("SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE usename IN ('app', 'relay')")
+        assert (await user.turn(connection.transcript.turn))["status"] == "running"
+        seen = await connection.end()
+    assert "turn.restarted" not in seen.names
+    await assert_whole(platform, user, seen)
+
+
+async def test_the_model_server_dies_and_the_turn_fails_with_a_reason(platform: Platform, user: User) -> None:
+    async with user.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        platform.kill("model-server")
+        seen = await connection.end()
+    await platform.back("model-server")
+    assert seen.data["turn.failed"]["code"] == "model_stream_broken", platform.tail("inference")
+    turn = await user.turn(seen.turn)
+    assert (turn["status"], turn["error"]["code"]) == ("failed", "model_stream_broken")
+    platform.assert_charged_once(seen.turn, turn["usage"]["total_tokens"])
+
+
+async def test_the_ingestion_worker_dies_and_the_document_is_indexed_once(platform: Platform, stranger: User) -> None:
+    await stranger.upload("berths.md", "# Berths\n\nThere are none yet.\n")
+    text = "".join(f"# Berth {n}\n\n" + f"At berth {n} the tide of day {n} turns. " * 12 + "\n\n" for n in range(1, 65))
+    document = await stranger.store("berths.md", text)
+    state = "SELECT status, stage, chunks_embedded < 64 FROM rag.documents WHERE id = %s"
+    embedding = [("processing", "embedding", True)]
+    await platform.until(
+        lambda: platform.query(state, [document]) == embedding, "it is not being embedded", "ingestion-worker"
+    )
+    platform.kill("ingestion-worker")
+    assert platform.query(state, [document]) == embedding
+    # Until the new version is complete the old one answers.
+    assert platform.query("SELECT count(*) FROM rag.chunks WHERE document_id = %s", [document]) == [(1,)]
+    # Its lease would hold for two minutes.
+    platform.query("UPDATE rag.documents SET leased_until = now() WHERE id = %s", [document])
+    await platform.indexed(document)
+    assert platform.query("SELECT version, attempts, chunks_total FROM rag.documents WHERE id = %s", [document]) == [
+        (2, 2, 64)
+    ]
+    ordinals = platform.query("SELECT ordinal FROM rag.chunks WHERE document_id = %s ORDER BY ordinal", [document])
+    assert ordinals == [(n,) for n in range(1, 65)]
