@@ -5,6 +5,7 @@ import sys
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import create_engine, pool
 
 from migrations import logic
@@ -17,6 +18,8 @@ def describe(url: str) -> list[logic.Drift]:
     engine = create_engine(with_scheme(url, "postgresql+psycopg"), poolclass=pool.NullPool)
     with engine.connect() as connection:
         heads = MigrationContext.configure(connection).get_current_heads()
+        if not heads:
+            raise SystemExit("The database is not migrated.")
         revisions = frozenset(s.revision for s in script.iterate_revisions(heads, "base"))
         found = logic.drift(connection, revisions)
         connection.rollback()
@@ -26,10 +29,13 @@ def describe(url: str) -> list[logic.Drift]:
 
 def main() -> None:
     """Print a line for each difference; exit with 1 when there is one."""
-    found = describe(get_settings().migration_url("postgresql"))
+    try:
+        found = describe(get_settings().migration_url("postgresql"))
+    except LockNotAvailable:
+        sys.exit("A table with a trigger is in use just now: try again. Nothing was changed.")
     for drift in found:
         sys.stdout.write(f"{drift.kind:8} {drift.name}\n")
-    sys.stdout.write(f"{len(found)} of the database's functions differ from sql/.\n")
+    sys.stdout.write(f"{len(found)} of the database's functions and views differ from sql/.\n")
     sys.exit(1 if found else 0)
 
 

@@ -29,7 +29,9 @@ def sync_settings(connection: Connection) -> None:
 
 
 def check_width(connection: Connection) -> None:
-    """Refuse a database whose embeddings have another width than EMBEDDING_DIMENSIONS."""
+    """Refuse a database whose embeddings have another width than EMBEDDING_DIMENSIONS, where that is set."""
+    if "embedding_dimensions" not in get_settings().model_fields_set:
+        return
     stored, wanted = (
         connection.execute(text("SELECT rag.embedding_width()")).scalar(),
         get_settings().embedding_dimensions,

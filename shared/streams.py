@@ -140,11 +140,11 @@ async def read(redis: Redis, turn_id: UUID | str, after: str, wait_seconds: floa
         if any(fields["event"] in TERMINAL for _, fields in seen):
             return
     while True:
-        found = await redis.xread({key(turn_id): position}, count=500, block=max(1, int(wait_seconds * 1000)))
+        found: Any = await redis.xread({key(turn_id): position}, count=500, block=max(1, int(wait_seconds * 1000)))
         if not found:
             yield None
             continue
-        for id_, fields in _entries(found):
+        for id_, fields in found[0][1]:
             if not _adjoins(position, id_):
                 raise EntriesLostError(id_)
             position = id_
@@ -159,13 +159,6 @@ def _adjoins(position: str, following: str) -> bool:
     attempt, number = map(int, position.split("-"))
     later_attempt, later_number = map(int, following.split("-"))
     return later_number == (number + 1 if later_attempt == attempt else 0)
-
-
-def _entries(found: Any) -> list[tuple[str, dict[str, str]]]:
-    streams = found.values() if isinstance(found, dict) else [entries for _, entries in found]
-    return [
-        entry for entries in streams for entry in (entries[0] if entries and isinstance(entries[0], list) else entries)
-    ]
 
 
 def endings(turn: dict[str, Any]) -> list[StreamEvent]:

@@ -36,18 +36,21 @@ class Choice(BaseModel):
 
 async def explain(request: Request) -> Response:
     """Run routing.choose on a text: nothing is stored, reserved or generated."""
-    principal = (await admit(request)).principal
+    admission = await admit(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
     database = await runtime.database()
-    choice = await database.call("routing.choose", principal, p_question=question.message, p_requested=question.model)
-    return JSONResponse(choice)
+    choice = await database.call(
+        "routing.choose", admission.principal, p_question=question.message, p_requested=question.model
+    )
+    return JSONResponse(choice, headers=admission.headers())
 
 
 async def list_models(request: Request) -> Response:
     """List the models and their tiers."""
-    principal = (await admit(request)).principal
+    admission = await admit(request)
     database = await runtime.database()
-    return JSONResponse({"models": await database.rows("routing.list_models", principal)})
+    models = await database.rows("routing.list_models", admission.principal)
+    return JSONResponse({"models": models}, headers=admission.headers())
 
 
 APPLICATION = application(

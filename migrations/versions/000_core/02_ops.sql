@@ -3,7 +3,7 @@ CREATE TABLE ops.settings (
   value text NOT NULL,
   updated_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE ops.settings IS 'Deployment variables that the logic reads, copied from the environment by every migration run.';
+COMMENT ON TABLE ops.settings IS 'Deployment variables that the logic reads: those set in the environment of a migration run, and defaults for those never set.';
 COMMENT ON COLUMN ops.settings.name IS 'The variable''s name in lower case, for example token_budget_daily.';
 
 CREATE TABLE ops.sql_history (

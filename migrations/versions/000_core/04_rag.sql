@@ -67,7 +67,7 @@ CREATE INDEX chunks_trigrams ON rag.chunks USING gin (content gin_trgm_ops);
 COMMENT ON TABLE rag.chunks IS 'A passage of a document with its embedding: what a search finds and a citation points to.';
 COMMENT ON COLUMN rag.chunks.heading IS 'The headings above the passage, outermost first, joined by " > ".';
 COMMENT ON COLUMN rag.chunks.start_char IS 'Offset of the first character in the document''s content, from 0; end_char is one past the last.';
-COMMENT ON COLUMN rag.chunks.embedding IS 'Unit vector of EMBEDDING_DIMENSIONS components, half precision.';
+COMMENT ON COLUMN rag.chunks.embedding IS 'The embedding of document name, heading and content: EMBEDDING_DIMENSIONS components, half precision.';
 COMMENT ON COLUMN rag.chunks.search_text IS 'Lexemes of the heading (weight A) and of the passage (weight B).';
 
 GRANT SELECT ON rag.collections, rag.documents, rag.chunks TO app;

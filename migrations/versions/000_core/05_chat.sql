@@ -81,7 +81,7 @@ CREATE TABLE chat.passages (
 );
 CREATE INDEX passages_document ON chat.passages (tenant_id, document_id);
 COMMENT ON TABLE chat.passages IS
-  'The passages that a turn puts before the model, numbered and worded as it found them: every attempt sees the same, also when a document is indexed again meanwhile.';
+  'The passages that a turn puts before the model, numbered and worded as it found them: every attempt sees the same, also when a document is indexed again meanwhile. They go with their document.';
 COMMENT ON COLUMN chat.passages.chunk_id IS 'No foreign key: the chunk goes when its document is indexed again.';
 COMMENT ON COLUMN chat.passages.score IS 'Reciprocal rank fusion of the three ranks; a NULL rank means that this leg did not find the passage.';
 
