@@ -31,7 +31,7 @@ async def admit(request: Request) -> Admission:
     """Authenticate and count the request; raises Problem `unauthenticated` or `rate_limited`."""
     settings = get_settings()
     begun = time.perf_counter()
-    principal = authenticate(request, settings)
+    principal = await authenticate(request, settings)
     known = time.perf_counter()
     rate = await rate_limit.check(runtime.redis(), principal, settings.rate_limit_per_minute)
     counted = time.perf_counter()

@@ -1,6 +1,7 @@
 """The deployment's variables, named as in the operators' runbook, read once a process."""
 
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -29,6 +30,10 @@ class Settings(BaseSettings):
     dev_jwt_secret: SecretStr = SecretStr(DEV_JWT_SECRET)
     oidc_issuer_url: str = DEV_ISSUER
     oidc_audience: str = DEV_AUDIENCE
+    oidc_client_id: str = "enterprise-agents"
+    oidc_tenant_claim: str = "tenant_id"
+    oidc_roles_claim: str = "roles"
+    jwks_local_path: Path | None = None
 
     litellm_base_url: str = "http://localhost:4000"
     litellm_api_key: SecretStr = SecretStr("sk-dev-key")
