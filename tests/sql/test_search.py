@@ -139,9 +139,13 @@ def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Databas
           SELECT %(tenant)s, id, 'bulk', 'text/plain', 'bulk', 'indexed', 'indexed' FROM rag.collections
           WHERE tenant_id = %(tenant)s RETURNING id)
         INSERT INTO rag.chunks (tenant_id, document_id, ordinal, content, start_char, end_char, token_count, embedding)
+        -- Four coordinates that look random and never repeat, spread over all components.
         SELECT %(tenant)s, d.id, n, 'common word number' || n, 0, 1, 3,
-          (SELECT array_agg(sin(n * 0.37 + i * (n %% 17 + 1))) FROM generate_series(1, %(width)s) AS i)::vector::halfvec
-        FROM d, generate_series(1, %(count)s) AS n
+          (SELECT array_agg(z[1] * sin(i) + z[2] * sin(2 * i + 1) + z[3] * sin(3 * i + 2) + z[4] * sin(5 * i + 3))
+           FROM generate_series(1, %(width)s) AS i)::vector::halfvec
+        FROM d, generate_series(1, %(count)s) AS n,
+          LATERAL (SELECT array_agg(mod((n * k * sqrt(7919 * k + 13))::numeric, 1) - 0.5)::float8[]
+                   FROM generate_series(1, 4) AS k) AS point (z)
     """
     for tenant, count in zip(tenants, (3000, 300), strict=True):
         with database.connect("app", tenant) as app:
@@ -156,6 +160,7 @@ def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Databas
             found = app.rows("rag.search", p_query="zzzz", p_embedding=probe, p_limit=20)
             assert len(found) == 20
             assert found[0][4] == "common word number77"
+            app.run("SET enable_indexscan = off")
             exact = app.query("SELECT id FROM rag.chunks ORDER BY embedding <=> %s::halfvec, id LIMIT 10", [probe])
             assert len({row[0] for row in exact} & {row[0] for row in found}) >= 9
 
