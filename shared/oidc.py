@@ -107,7 +107,7 @@ def key_set(settings: Settings) -> KeySet:
 
 
 async def _fetch(url: str) -> dict[str, Any]:
-    """Return a JSON document; raises OSError or ValueError."""
+    """Return a JSON document; raises OSError, ValueError or TypeError."""
     from aiohttp import ClientError, ClientTimeout
 
     try:
@@ -120,7 +120,7 @@ async def _fetch(url: str) -> dict[str, Any]:
         raise OSError(f"{url}: {type(error).__name__}") from error
     document = json.loads(body)
     if not isinstance(document, dict):
-        raise ValueError(f"{url}: not a JSON object")  # noqa: TRY004 - a document of the wrong shape, not a wrong type of ours
+        raise TypeError(f"{url}: not a JSON object")
     return document
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from shared.embeddings import endpoint
@@ -97,7 +98,10 @@ async def generate(
     except APIConnectionError as error:
         raise UpstreamError("model_unavailable", "The model server cannot be reached.") from error
     except APIStatusError as error:
-        code = "model_unavailable" if error.status_code >= 500 or error.status_code == 429 else "model_refused"  # noqa: PLR2004
+        passing = (
+            error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        )
+        code = "model_unavailable" if passing else "model_refused"
         raise UpstreamError(code, f"The model server answered {error.status_code}: {_message(error.body)}") from error
     except OpenAIError as error:
         raise UpstreamError(
