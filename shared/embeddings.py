@@ -100,4 +100,5 @@ def _vectors(text: str, count: int, width: int) -> list[str]:
                 "embedding_width_mismatch",
                 f"The embedding model returns {vector.dimensions()} dimensions, and EMBEDDING_DIMENSIONS is {width}.",
             )
-    return [vector.to_text() for vector in vectors]
+    # Half precision holds three to four digits: more would only fill the statement that stores them.
+    return [f"[{','.join(f'{component:.5g}' for component in vector.to_list())}]" for vector in vectors]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from psycopg.errors import InvalidSchemaName, UndefinedFunction
+from psycopg.errors import InsufficientPrivilege, InvalidSchemaName, UndefinedFunction
 from redis.exceptions import RedisError
 from starlette.responses import JSONResponse, Response
 
@@ -47,6 +47,8 @@ async def _database() -> str:
         return "unreachable"
     except (InvalidSchemaName, UndefinedFunction):
         return "not migrated"
+    except InsufficientPrivilege:
+        return "the role may not use the platform's functions"
     if database["bypasses_policies"]:
         return "the role bypasses row-level security"
     if database["embedding_width"] != get_settings().embedding_dimensions:

@@ -30,6 +30,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "method_not_allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "The address does not take this method"),
     "request_too_large": ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
     "unsupported_media_type": ProblemType(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This content type cannot be read"),
+    "document_too_large": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document has too many passages"),
     "undecodable_document": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document is not readable text"),
     "tenant_unset": ProblemType(HTTPStatus.FORBIDDEN, "The request acts for no known tenant", "EA001"),
     "idempotency_conflict": ProblemType(HTTPStatus.CONFLICT, "The idempotency key belongs to another request", "EA003"),

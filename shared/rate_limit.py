@@ -4,6 +4,7 @@ When Redis is down the limit fails open: a rate limit protects the platform's co
 in PostgreSQL and never fails open.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -14,6 +15,8 @@ from shared.principal import Principal
 from shared.problems import Problem
 
 WINDOW_SECONDS = 60
+PATIENCE_SECONDS = 0.5
+"""A Redis that hangs counts as one that is down."""
 
 SLIDING_WINDOW = """
 local time = redis.call('TIME')
@@ -54,8 +57,9 @@ async def check(redis: Redis, principal: Principal, limit: int) -> RateLimit | N
     """Count one request of the principal; raises Problem `rate_limited`; returns None when Redis does not answer."""
     key = f"rate:{{{principal.tenant_id}}}:{principal.subject}"
     try:
-        allowed, used, reset = await redis.eval(SLIDING_WINDOW, 1, key, WINDOW_SECONDS, limit)
-    except (RedisError, OSError) as error:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            allowed, used, reset = await redis.eval(SLIDING_WINDOW, 1, key, WINDOW_SECONDS, limit)
+    except (RedisError, OSError, TimeoutError) as error:
         metrics.rate_limit_unchecked().inc()
         logs.warning("rate_limit_unchecked", tenant_id=principal.tenant_id, error=type(error).__name__)
         return None

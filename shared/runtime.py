@@ -37,6 +37,7 @@ class Runtime:
                 get_settings().redis_url.get_secret_value(),
                 decode_responses=True,
                 socket_connect_timeout=2,
+                socket_timeout=5,
                 max_connections=MAX_REDIS_CONNECTIONS,
             )
         return self._redis

@@ -100,8 +100,13 @@ async def _run(run: Run, claim: dict[str, Any]) -> None:
         await _generate(run, claim)
     except UpstreamError as error:
         await _fail(run, error)
+    except Problem:
+        raise
     except StopRequestedError:
         await _complete(run, "stopped")
+    except Exception as error:  # noqa: BLE001 - a defect must not hold the reservation, nor generate again and again
+        logs.error("generation_failed", error, **run.ids())
+        await _fail(run, UpstreamError("internal_error", "The answer failed for a reason of our own."))
     else:
         await _complete(run, "completed")
 

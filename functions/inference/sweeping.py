@@ -28,8 +28,8 @@ async def sweep(event: Event) -> None:
         )
         if row["outcome"] == "error":
             metrics.problems().labels("job_unsweepable").inc()
-        elif row["outcome"] == "failed":
-            metrics.problems().labels(row["code"]).inc()
+        elif row["outcome"] != "emitted":
+            metrics.problems().labels(row["code"] or "stopped").inc()
             principal = Principal(row["tenant_id"], ACTOR)
             turn = await database.call("chat.turn_result", principal, p_turn_id=row["turn_id"])
             writer = TurnWriter(runtime.redis(), row["turn_id"], LAST_ATTEMPT, get_settings().stream_ttl_seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DATA = "data:"
 DONE = "[DONE]"
-MAX_TOKENS = 2**31 - 1
+MAX_TOKENS = 10**9
 
 
 class UpstreamError(Exception):
@@ -77,6 +77,7 @@ async def generate(
     Raises UpstreamError `model_unavailable` (no connection, 5xx), `model_timeout` (no first token, or a pause),
     `model_refused` (4xx), and `model_stream_broken` (the stream ended early or is not understood).
     """
+    from aiohttp import ClientError
     from httpx2 import ConnectTimeout
     from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
@@ -103,7 +104,7 @@ async def generate(
         )
         code = "model_unavailable" if passing else "model_refused"
         raise UpstreamError(code, f"The model server answered {error.status_code}: {_message(error.body)}") from error
-    except OpenAIError as error:
+    except (OpenAIError, ClientError) as error:
         raise UpstreamError(
             "model_stream_broken", f"The model server's answer failed: {type(error).__name__}."
         ) from error
@@ -146,14 +147,15 @@ async def _items(lines: AsyncIterator[str], settings: Settings) -> AsyncIterator
 async def _next(lines: AsyncIterator[str], patience: float) -> str | None:
     """Return the next line, None at the end; raises UpstreamError after `patience` seconds of silence."""
     # The SDK wraps what its transport raises until the response begins, and not in mid-stream.
-    from httpx2 import ReadTimeout, TransportError
+    from aiohttp import ClientError
+    from httpx2 import ReadTimeout, RequestError
 
     try:
         async with asyncio.timeout(patience):
             return await anext(lines, None)
     except (TimeoutError, ReadTimeout) as error:
         raise UpstreamError("model_timeout", f"The model server was silent for {patience:g} s.") from error
-    except (TransportError, OSError) as error:
+    except (RequestError, ClientError, OSError) as error:
         raise UpstreamError("model_stream_broken", "The model server cut the stream.") from error
 
 
@@ -190,7 +192,7 @@ def _usage(chunk: dict[str, Any]) -> Usage | None:
     except (KeyError, TypeError):
         return None
     counts = (usage.prompt_tokens, usage.completion_tokens)
-    return usage if all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts) else None
+    return usage if all(type(count) is int and 0 <= count <= MAX_TOKENS for count in counts) else None
 
 
 def _message(body: object) -> str:

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shared.problems import Problem
+
 TOKEN = re.compile(r"\w+|[^\w\s]")
 LETTERS_A_TOKEN = 5
 """A word piece of the usual vocabularies seldom spans more; longer words count as several tokens."""
@@ -16,6 +18,8 @@ MAX_TITLE_CHARS = 200
 """Every passage carries the titles above it, and full text takes at most a megabyte."""
 SEPARATOR = " > "
 BLOCK_CHARS = 20_000
+MAX_CHUNKS = 20_000
+"""What one document may become: its chunks are stored by one statement."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,10 @@ def count_tokens(text: str) -> int:
 
 
 def split(text: str, media_type: str, *, size_tokens: int, overlap_tokens: int) -> list[Chunk]:
-    """Split a text or Markdown document; headings, paragraphs, code blocks and sentences stay whole where they fit."""
+    """Split a text or Markdown document; headings, paragraphs, code blocks and sentences stay whole where they fit.
+
+    Raises Problem `document_too_large`.
+    """
     # Imported with the first document: a process that only takes documents in never needs it.
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
@@ -49,6 +56,8 @@ def split(text: str, media_type: str, *, size_tokens: int, overlap_tokens: int) 
     path: dict[int, str] = {}
     chunks: list[Chunk] = []
     for start, content in pieces:
+        if len(chunks) == MAX_CHUNKS:
+            raise Problem("document_too_large", f"The document becomes more than {MAX_CHUNKS} passages: split it.")
         first = start + len(content) - len(content.lstrip())
         while headings and headings[0][0] <= first:
             _, level, title = headings.popleft()

@@ -75,6 +75,13 @@ async def index_received(event: Event) -> None:
             await work.database.call("rag.release_document", work.principal, **work.lease())
             raise
         await _fail(work, problem)
+    except Exception as error:
+        logs.error("indexing_failed", error, **work.ids())
+        if claim["last_attempt"]:
+            await _fail(work, Problem("internal_error", "The document could not be indexed for a reason of our own."))
+            return
+        await work.database.call("rag.release_document", work.principal, **work.lease())
+        raise
 
 
 async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:

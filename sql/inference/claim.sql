@@ -16,9 +16,6 @@ BEGIN
     RETURN jsonb_build_object('outcome', 'done', 'turn_id', v_job.turn_id);
   ELSIF v_job.status = 'running' AND v_job.leased_until > clock_timestamp() THEN
     RETURN jsonb_build_object('outcome', 'busy', 'turn_id', v_job.turn_id);
-  ELSIF v_job.attempts >= v_job.max_attempts THEN
-    -- The sweeper ends it; until then it is in nobody's hands.
-    RETURN jsonb_build_object('outcome', 'exhausted', 'turn_id', v_job.turn_id);
   ELSIF EXISTS (
     SELECT FROM chat.turns AS t
     WHERE t.tenant_id = v_tenant AND t.id = v_job.turn_id AND t.stop_requested_at IS NOT NULL
@@ -26,6 +23,9 @@ BEGIN
     -- The worker that should have heard of it has died, and its text with it.
     PERFORM chat.end_unanswered(v_job.turn_id);
     RETURN jsonb_build_object('outcome', 'done', 'turn_id', v_job.turn_id);
+  ELSIF v_job.attempts >= v_job.max_attempts THEN
+    -- The sweeper ends it; until then it is in nobody's hands.
+    RETURN jsonb_build_object('outcome', 'exhausted', 'turn_id', v_job.turn_id);
   END IF;
   UPDATE inference.jobs AS j
   SET status = 'running', attempts = j.attempts + 1, leased_by = p_worker, leased_until = clock_timestamp() + p_lease

@@ -21,7 +21,7 @@ BEGIN
       FROM inference.jobs AS j
       WHERE (j.status = 'running' AND j.leased_until < clock_timestamp())
         OR (j.status = 'queued' AND j.emitted_at < clock_timestamp() - c_waiting)
-      ORDER BY j.emitted_at
+      ORDER BY coalesce(j.leased_until, j.emitted_at)
       LIMIT c_batch
       FOR UPDATE SKIP LOCKED
     ) AS stuck
@@ -38,15 +38,24 @@ BEGIN
     ELSE
       BEGIN
         PERFORM set_config('app.tenant_id', v_job.tenant_id::text, true);
-        code := CASE WHEN v_job.attempts >= v_job.max_attempts THEN 'attempts_exhausted' ELSE 'expired' END;
-        PERFORM inference.give_up(v_job.id, code);
-        outcome := 'failed';
+        IF EXISTS (
+          SELECT FROM chat.turns AS t
+          WHERE t.tenant_id = v_job.tenant_id AND t.id = v_job.turn_id AND t.stop_requested_at IS NOT NULL
+        ) THEN
+          PERFORM chat.end_unanswered(v_job.turn_id);
+          outcome := 'stopped';
+        ELSE
+          code := CASE WHEN v_job.attempts >= v_job.max_attempts THEN 'attempts_exhausted' ELSE 'expired' END;
+          PERFORM inference.give_up(v_job.id, code);
+          outcome := 'failed';
+        END IF;
       EXCEPTION WHEN OTHERS THEN
         outcome := 'error';
         code := SQLSTATE;
-        -- To the end of the line, not to the head of the next sweep; without emitting it: no worker may take it again.
-        UPDATE inference.jobs AS j SET leased_until = clock_timestamp() + c_waiting
-        WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id AND j.status = 'running';
+        -- Not to the head of the next sweep; without emitting it: no worker may take it again.
+        UPDATE inference.jobs AS j
+        SET status = 'running', leased_by = 'sweeper', leased_until = clock_timestamp() + c_waiting
+        WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id;
       END;
     END IF;
     RETURN NEXT;
@@ -56,5 +65,5 @@ END
 $$;
 
 COMMENT ON FUNCTION inference.sweep() IS
-  'Emits jobs of all tenants again whose worker died or whose event was lost; fails those out of attempts or older than an hour. One row a job: outcome emitted, failed, or error with its SQLSTATE.';
+  'Emits jobs of all tenants again whose worker died or whose event was lost; fails those out of attempts or older than an hour. One row a job: emitted, failed, stopped, or error with its SQLSTATE.';
 GRANT EXECUTE ON FUNCTION inference.sweep() TO app;

@@ -255,7 +255,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(
     await begun.wait()
     with platform.database.connect() as operator:
         operator.run("UPDATE inference.jobs SET leased_by = 'other', attempts = 2")
-    assert (await losing).status < 300 or (await losing).status == 409
+    assert (await losing).status == 200, "nothing is left to do for this delivery"
     with platform.database.connect() as operator:
         assert operator.query("SELECT role FROM chat.messages") == [("user",)]
         assert operator.query("SELECT status, leased_by FROM inference.jobs") == [("running", "other")]

@@ -46,6 +46,11 @@ class Reply:
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
 
+    async def misframe(self) -> None:
+        """Send what is no chunk."""
+        self._writer.write(b"ZZ\r\n")
+        await self._writer.drain()
+
     def cut(self) -> None:
         """Reset the connection."""
         self._writer.transport.abort()
@@ -92,6 +97,12 @@ def stream(*parts: str | bytes, cut: bool = False, gate: asyncio.Event | None = 
             await reply.end_stream()
 
     return answer
+
+
+async def misframed(reply: Reply, _: dict[str, Any]) -> None:
+    """Begin a stream that breaks HTTP's framing."""
+    await reply.begin_stream()
+    await reply.misframe()
 
 
 def text(*tokens: str) -> tuple[str, ...]:

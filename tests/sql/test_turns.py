@@ -264,6 +264,17 @@ def test_the_history_of_a_conversation_is_sent_to_the_model(database: Database, 
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
 
 
+def test_a_question_that_was_stopped_before_its_answer_is_no_history(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app:
+        stopped = begin(app, "Never mind?")
+        app.call("chat.stop_turn", p_turn_id=stopped["turn_id"])
+        last = begin(app, "And?", p_conversation_id=stopped["conversation_id"])
+        messages = claim(app, job_of(app, last["turn_id"]))["messages"]
+    assert [message["role"] for message in messages] == ["system", "user"]
+
+
 def test_a_long_history_is_cut_to_its_latest_part(database: Database, tenants: Sequence[UUID]) -> None:
     with database.connect("app", tenants[0]) as app:
         conversation = None
@@ -274,7 +285,7 @@ def test_a_long_history_is_cut_to_its_latest_part(database: Database, tenants: S
             complete(app, job_of(app, turn["turn_id"]), "Yes.")
         last = begin(app, "And?", p_conversation_id=conversation)
         messages = claim(app, job_of(app, last["turn_id"]))["messages"]
-    assert [message["content"][:2] for message in messages[1:]] == ["Ye", "2 ", "Ye", "3 ", "Ye", "An"]
+    assert [message["content"][:2] for message in messages[1:]] == ["2 ", "Ye", "3 ", "Ye", "An"]
 
 
 @pytest.mark.parametrize(
@@ -393,6 +404,19 @@ def test_a_job_that_cannot_be_ended_stops_no_other(database: Database, tenants: 
         expire_leases(database)
         outcomes = {str(row[1]): (row[2], row[3]) for row in operator.rows("inference.sweep")}
         assert outcomes == {broken: ("error", "EA002"), sound: ("failed", "attempts_exhausted")}
+        assert operator.rows("inference.sweep") == [], "it waits its turn"
+
+
+def test_a_stop_of_the_last_attempt_ends_as_stopped(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app, database.connect() as operator:
+        operator.run("ALTER TABLE inference.jobs ALTER max_attempts SET DEFAULT 1")
+        turn = begin(app)["turn_id"]
+        claim(app, job_of(app, turn))
+        app.call("chat.stop_turn", p_turn_id=turn)
+        expire_leases(database)
+        assert [row[2] for row in operator.rows("inference.sweep")] == ["stopped"]
+        ended = app.call("chat.read_turn", p_turn_id=turn)
+        assert (ended["status"], ended["charged_tokens"]) == ("stopped", 0)
 
 
 def test_an_estimated_completion_is_never_above_what_the_model_was_held_to(

@@ -137,7 +137,7 @@ async def test_the_ingestion_worker_dies_and_the_document_is_indexed_once(platfo
     assert platform.query(state, [document]) == embedding
     # Until the new version is complete the old one answers.
     assert platform.query("SELECT count(*) FROM rag.chunks WHERE document_id = %s", [document]) == [(1,)]
-    # Its lease would hold for two minutes.
+    # Its lease would hold for half a minute.
     platform.query("UPDATE rag.documents SET leased_until = now() WHERE id = %s", [document])
     await platform.indexed(document)
     assert platform.query("SELECT version, attempts, chunks_total FROM rag.documents WHERE id = %s", [document]) == [
