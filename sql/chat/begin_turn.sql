@@ -24,7 +24,6 @@ DECLARE
     jsonb_build_array(p_message, p_conversation_id, p_collections, p_max_tokens, p_model)::text, 'UTF8'));
   v_earlier chat.turns;
   v_choice jsonb;
-  v_passages integer;
 BEGIN
   -- 1. The same request again, even at the same instant, is the same turn: the lock makes the second one wait.
   IF p_idempotency_key IS NOT NULL THEN
@@ -55,9 +54,10 @@ BEGIN
   END IF;
 
   -- 3. The turn, its question, and the passages found for it.
-  INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, model, tier, routing, max_tokens)
+  INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, model, tier, routing, retrieval, max_tokens)
   VALUES (v_tenant, v_turn, v_conversation, v_user, p_idempotency_key, v_request,
-          v_choice ->> 'model', v_choice ->> 'tier', v_choice, p_max_tokens);
+          v_choice ->> 'model', v_choice ->> 'tier', v_choice,
+          jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END), p_max_tokens);
   INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content)
   VALUES (v_tenant, v_conversation, v_turn, 'user', p_message);
   INSERT INTO chat.passages (
@@ -67,10 +67,6 @@ BEGIN
     s.document_id, s.chunk_id, s.document_name, s.heading, s.content,
     s.score, s.vector_rank, s.text_rank, s.trigram_rank
   FROM rag.search(p_message, p_embedding::halfvec, p_collections, ops.setting('vector_top_k')::integer) AS s;
-  GET DIAGNOSTICS v_passages = ROW_COUNT;
-  UPDATE chat.turns AS t
-  SET retrieval = jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END, 'passages', v_passages)
-  WHERE t.tenant_id = v_tenant AND t.id = v_turn;
 
   -- 4. The budget: the prompt, estimated high, and all that the model may generate.
   PERFORM budget.reserve(v_turn, budget.estimate_tokens(chat.prompt(v_turn)::text) + p_max_tokens);

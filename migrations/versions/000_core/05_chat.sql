@@ -43,14 +43,13 @@ CREATE INDEX turns_conversation ON chat.turns (tenant_id, conversation_id, creat
 COMMENT ON TABLE chat.turns IS 'One question and its answer: what was decided, why, and how it ended.';
 COMMENT ON COLUMN chat.turns.request_sha256 IS 'Hash of what was asked, so that an idempotency key cannot be used for another request.';
 COMMENT ON COLUMN chat.turns.routing IS 'Why this model: the answer of routing.choose.';
-COMMENT ON COLUMN chat.turns.retrieval IS 'How the passages were found: mode (hybrid or text), count, and what was degraded.';
+COMMENT ON COLUMN chat.turns.retrieval IS 'How the passages were searched for: mode hybrid, or text where no embedding could be had.';
 
 CREATE TABLE chat.messages (
   tenant_id uuid NOT NULL,
   id uuid NOT NULL DEFAULT gen_random_uuid(),
   conversation_id uuid NOT NULL,
   turn_id uuid NOT NULL,
-  seq bigint GENERATED ALWAYS AS IDENTITY,
   role text NOT NULL CHECK (role IN ('user', 'assistant')),
   content text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
@@ -59,7 +58,7 @@ CREATE TABLE chat.messages (
   FOREIGN KEY (tenant_id, conversation_id) REFERENCES chat.conversations ON DELETE CASCADE,
   FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE
 );
-CREATE INDEX messages_conversation ON chat.messages (tenant_id, conversation_id, seq);
+CREATE INDEX messages_conversation ON chat.messages (tenant_id, conversation_id);
 COMMENT ON TABLE chat.messages IS 'What was said. A turn has a user message from its start and an assistant message from its end.';
 
 CREATE TABLE chat.passages (
