@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published dev default, refused in prod
+DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published default; prod takes no such token
 DEFAULT_POOL_SIZE = 8
 """PgBouncer in transaction mode stands between many processes and the server."""
 

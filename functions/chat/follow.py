@@ -35,30 +35,26 @@ async def follow(
     was never written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of
     the text replaces it by the whole. `begun` says that the turn is not new, so that its stream may have expired.
     """
-    heard = time.monotonic()
+    heard, turn = time.monotonic(), None
     try:
-        if begun and not await redis.exists(key(turn_id)) and (turn := await _stored(read_turn)) is not None:
-            for told in tell(turn):
-                yield told.encode()
-            return
-        async for event in read(redis, turn_id, after, CHECK_SECONDS):
-            if event is not None:
-                heard = time.monotonic()
-                yield event.encode()
-                continue
+        if begun and not await redis.exists(key(turn_id)):
             turn = await _stored(read_turn)
-            if turn is not None:
-                for told in tell(turn):
-                    yield told.encode()
+        if turn is None:
+            async for event in read(redis, turn_id, after, CHECK_SECONDS):
+                if event is not None:
+                    heard = time.monotonic()
+                    yield event.encode()
+                    continue
+                if (turn := await _stored(read_turn)) is not None:
+                    break
+                if time.monotonic() - heard >= heartbeat_seconds:
+                    heard = time.monotonic()
+                    yield HEARTBEAT
+            else:
                 return
-            if time.monotonic() - heard >= heartbeat_seconds:
-                heard = time.monotonic()
-                yield HEARTBEAT
     except (RedisError, OSError, EntriesLostError) as error:
         logs.warning("stream_unreadable", turn_id=turn_id, error=type(error).__name__)
-    else:
-        return
-    while (turn := await _stored(read_turn)) is None:
+    while turn is None and (turn := await _stored(read_turn)) is None:
         yield HEARTBEAT
         await asyncio.sleep(CHECK_SECONDS)
     for told in tell(turn):
