@@ -7,6 +7,7 @@ number in it: Redis takes ids in rising order only, so an older attempt that is 
 
 import asyncio
 import json
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -63,7 +64,7 @@ class TurnWriter:
         self._attempt = attempt
         self._ttl_seconds = ttl_seconds
         self._pending: list[str] = []
-        self._flushed_at = 0.0
+        self._flushed_at = -math.inf
         self._timer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._entries = 0
