@@ -1,16 +1,27 @@
-"""The door of every HTTP function: who asks, and whether they ask too often."""
+"""The door of every HTTP function: who asks, whether they ask too often; and what is kept of those who are turned away.
+
+Whether somebody may do what they ask for is PostgreSQL's decision (core.enter), with the operation's first call.
+"""
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 
 from starlette.requests import Request
+from starlette.responses import Response
 
-from shared import metrics, rate_limit
-from shared.auth import authenticate
+from shared import audit, metrics, rate_limit
+from shared.auth import Unauthenticated, authenticate, log_refusal
 from shared.principal import Principal
+from shared.problems import Problem
 from shared.rate_limit import RateLimit
 from shared.runtime import runtime
 from shared.settings import get_settings
+
+Handler = Callable[[Request], Awaitable[Response]]
+ACCESS_REFUSED = frozenset({"forbidden", "tenant_unset", "tenant_suspended", "user_disabled", "unauthenticated"})
+"""Problems of somebody who is known, and may not do this."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,51 @@ class Admission:
         return self.rate.headers() if self.rate else {}
 
 
-async def admit(request: Request) -> Admission:
-    """Authenticate and count the request; raises Problem `unauthenticated` or `rate_limited`."""
+def guarded(operation: str, handler: Handler) -> Handler:
+    """Return the handler behind the door, for an operation of core.operations()."""
+
+    @wraps(handler)
+    async def endpoint(request: Request) -> Response:
+        try:
+            admission = request.state.admission = await _admit(request, operation)
+        except Unauthenticated as problem:
+            log_refusal(problem, operation)
+            if problem.reason is not None:
+                await audit.refusal(request, "login", operation, problem.reason, tenant_id=problem.tenant_id)
+            raise
+        try:
+            response = await handler(request)
+        except Problem as problem:
+            if problem.code in ACCESS_REFUSED:
+                caller = admission.principal
+                await audit.refusal(
+                    request, "access", operation, problem.code, tenant_id=caller.tenant_id, subject=caller.subject
+                )
+            raise
+        response.headers.update(admission.headers())
+        return response
+
+    return endpoint
+
+
+def admitted(request: Request) -> Admission:
+    """Return how a request was admitted that has come through the door."""
+    admission: Admission = request.state.admission
+    return admission
+
+
+async def _admit(request: Request, operation: str) -> Admission:
+    """Authenticate and count the request; raises Unauthenticated, or Problem `rate_limited`."""
     settings = get_settings()
     begun = time.perf_counter()
-    principal = await authenticate(request, settings)
+    identity = await authenticate(request, operation, settings)
     known = time.perf_counter()
-    rate = await rate_limit.check(runtime.redis(), principal, settings.rate_limit_per_minute)
+    principal, limit = identity.principal, identity.rate_limit_per_minute
+    # A key with a limit of its own has a window of its own; all else of one user shares the user's.
+    window = f"user:{principal.subject}" if limit is None else f"key:{principal.api_key_id}"
+    rate = await rate_limit.check(
+        runtime.redis(), principal.tenant_id, window, settings.rate_limit_per_minute if limit is None else limit
+    )
     counted = time.perf_counter()
     metrics.steps().labels("auth").observe(known - begun)
     metrics.steps().labels("rate_limit").observe(counted - known)

@@ -1,7 +1,8 @@
-"""Bearer tokens (RFC 6750) to principals: the identity provider's, and in dev and test those of DEV_JWT_SECRET."""
+"""Bearer credentials (RFC 6750) to principals: tokens of the identity provider or of development, and API keys."""
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -9,16 +10,40 @@ from uuid import UUID
 from starlette.requests import Request
 
 from shared import logs
+from shared.api_keys import PREFIX, ApiKey
 from shared.oidc import LEEWAY_SECONDS, KeySet, TokenError, dig, key_set, verify
 from shared.principal import Principal
 from shared.problems import Problem
+from shared.runtime import runtime
 from shared.settings import DEV_AUDIENCE, DEV_ISSUER, Settings, get_settings
+from shared.text import is_storable
 
 DEV_ALGORITHM = "HS256"
 DEV_TENANT_CLAIM = "tenant_id"
 DEV_ROLES_CLAIM = "roles"
+DEV_GROUPS_CLAIM = "groups"
 MAX_TOKEN_BYTES = 8192
-MAX_SUBJECT_LENGTH = 255
+MAX_NAME_CHARS = 255
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks; `rate_limit_per_minute` where an API key has a limit of its own."""
+
+    principal: Principal
+    rate_limit_per_minute: int | None = None
+
+
+class Unauthenticated(Problem):
+    """The 401 with the challenge that RFC 6750 asks for, and what only operators learn of it.
+
+    `reason` is for log and audit; without one nobody has tried to log in. `tenant_id` is set where it is certain.
+    """
+
+    def __init__(self, detail: str, reason: str | None = None, tenant_id: UUID | None = None) -> None:
+        super().__init__("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        self.reason = reason
+        self.tenant_id = tenant_id
 
 
 def issue_dev_token(
@@ -27,11 +52,12 @@ def issue_dev_token(
     tenant_id: UUID,
     subject: str,
     roles: Sequence[str] = ("member",),
+    groups: Sequence[str] = (),
     ttl_seconds: int = 86400,
     issuer: str = DEV_ISSUER,
     audience: str = DEV_AUDIENCE,
 ) -> str:
-    """Return a token (JWT, RFC 7519) that a function in dev or test accepts, with the claims tenant_id, sub and roles."""
+    """Return a token (JWT, RFC 7519) that a function in dev or test accepts, with the claims tenant_id, sub, roles, groups."""
     import jwt
 
     now = int(time.time())
@@ -39,40 +65,67 @@ def issue_dev_token(
         "iss": issuer,
         "aud": audience,
         "sub": subject,
-        "tenant_id": str(tenant_id),
-        "roles": list(roles),
+        DEV_TENANT_CLAIM: str(tenant_id),
+        DEV_ROLES_CLAIM: list(roles),
+        DEV_GROUPS_CLAIM: list(groups),
         "iat": now,
         "exp": now + ttl_seconds,
     }
     return jwt.encode(claims, secret, algorithm=DEV_ALGORITHM)
 
 
-async def authenticate(request: Request, settings: Settings) -> Principal:
-    """Return who the request's `Authorization: Bearer` token stands for; raises Problem `unauthenticated`.
+async def authenticate(request: Request, operation: str, settings: Settings) -> Identity:
+    """Return who makes the request, about to do the operation; raises Unauthenticated.
 
-    The token is the identity provider's. In dev and test, one signed with DEV_JWT_SECRET is taken as well.
+    A token is the identity provider's; in dev and test, one signed with DEV_JWT_SECRET is taken as well.
     """
-    values = request.headers.getlist("authorization")
-    if len(values) != 1:
-        raise unauthenticated("Send exactly one Authorization header with a bearer token.")
-    scheme, _, token = values[0].partition(" ")
-    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
-        raise unauthenticated("The Authorization header holds no bearer token.")
+    token = _bearer(request)
+    if token.startswith(PREFIX):
+        return await _of_key(token, operation)
     try:
         if settings.environment != "prod" and _algorithm(token) == DEV_ALGORITHM:
-            return _principal(_verify_dev_token(token, settings), DEV_TENANT_CLAIM, DEV_ROLES_CLAIM)
+            claims = _verify_dev_token(token, settings)
+            return Identity(_principal(claims, operation, DEV_TENANT_CLAIM, DEV_ROLES_CLAIM, DEV_GROUPS_CLAIM))
         claims = await verify(token, provider_keys(), settings)
-        return _principal(claims, settings.oidc_tenant_claim, settings.oidc_roles_claim)
+        places = settings.oidc_tenant_claim, settings.oidc_roles_claim, settings.oidc_groups_claim
+        return Identity(_principal(claims, operation, *places))
     except TokenError as error:
         # The reason is for operators; the caller may be somebody who tries tokens.
-        logs.warning("token_refused", reason=str(error))
-        raise unauthenticated("The token is not valid.") from error
+        raise Unauthenticated("The token is not valid.", str(error)) from error
 
 
 @cache
 def provider_keys() -> KeySet:
     """Return the identity provider's keys, as this process knows them."""
     return key_set(get_settings())
+
+
+def _bearer(request: Request) -> str:
+    values = request.headers.getlist("authorization")
+    if len(values) != 1:
+        reason = "several Authorization headers" if values else None
+        raise Unauthenticated("Send exactly one Authorization header with a bearer token or API key.", reason)
+    scheme, _, token = values[0].partition(" ")
+    if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
+        raise Unauthenticated(
+            "The Authorization header holds no bearer token.", "no bearer token, or a longer one than any"
+        )
+    return token
+
+
+async def _of_key(text: str, operation: str) -> Identity:
+    key = ApiKey.parse(text)
+    if key is None:
+        raise Unauthenticated("The API key is not valid.", "malformed key")
+    database = await runtime.database()
+    known = await database.call(
+        "core.authenticate_key", p_tenant_id=key.tenant_id, p_key_id=key.key_id, p_secret_sha256=key.digest()
+    )
+    if "refused" in known:
+        reason = f"{known['refused']}: {key.key_id}"
+        raise Unauthenticated("The API key is not valid.", reason, key.tenant_id if known["authentic"] else None)
+    principal = Principal(key.tenant_id, known["subject"], operation, api_key_id=key.key_id)
+    return Identity(principal, known["rate_limit_per_minute"])
 
 
 def _algorithm(token: str) -> object:
@@ -102,20 +155,42 @@ def _verify_dev_token(token: str, settings: Settings) -> dict[str, Any]:
     return claims
 
 
-def _principal(claims: Mapping[str, Any], tenant_claim: str, roles_claim: str) -> Principal:
+def _principal(
+    claims: Mapping[str, Any], operation: str, tenant_claim: str, roles_claim: str, groups_claim: str
+) -> Principal:
     """Return whom verified claims name; raises TokenError when they name nobody the platform can know."""
-    tenant, subject, roles = dig(claims, tenant_claim), claims["sub"], dig(claims, roles_claim)
+    tenant, subject = dig(claims, tenant_claim), claims["sub"]
     try:
         tenant_id = UUID(tenant)
     except (ValueError, TypeError, AttributeError) as error:
         raise TokenError(f"the claim {tenant_claim} is no tenant's id") from error
-    if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT_LENGTH or not subject.isprintable():
+    if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_NAME_CHARS or not subject.isprintable():
         raise TokenError("the claim sub is no subject")
-    if not isinstance(roles, list | None):
-        raise TokenError(f"the claim {roles_claim} is no list")
-    return Principal(tenant_id, subject, tuple(str(role) for role in roles or ()))
+    return Principal(
+        tenant_id,
+        subject,
+        operation,
+        roles=_names(claims, roles_claim),
+        groups=_names(claims, groups_claim),
+        name=_text(claims.get("name")),
+        email=_text(claims.get("email")),
+    )
 
 
-def unauthenticated(detail: str) -> Problem:
-    """Return the 401 with the challenge that RFC 6750 asks for."""
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+def _names(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
+    """Return a list of names, each once and in order; raises TokenError for what is no list."""
+    values = dig(claims, claim)
+    if not isinstance(values, list | None):
+        raise TokenError(f"the claim {claim} is no list")
+    return tuple(sorted({name for value in values or () if (name := _text(value))}))
+
+
+def _text(value: object) -> str | None:
+    """Return a short text that can be stored, or None."""
+    good = isinstance(value, str) and 1 <= len(value) <= MAX_NAME_CHARS and is_storable(value)
+    return value if good and isinstance(value, str) else None
+
+
+def log_refusal(problem: Unauthenticated, operation: str) -> None:
+    """Log why nobody was let in; the answer does not say."""
+    logs.warning("token_refused", reason=problem.reason, operation=operation, tenant_id=problem.tenant_id)

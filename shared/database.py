@@ -1,4 +1,4 @@
-"""PostgreSQL as the functions see it: one call, one round trip, for one tenant and user."""
+"""PostgreSQL as the functions see it: one call, one round trip, admitted for one user and one operation."""
 
 import json
 import select
@@ -10,7 +10,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from shared.principal import Principal
+from shared.principal import Actor, Principal
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
 POOL_TIMEOUT_SECONDS = 5.0
@@ -23,9 +23,10 @@ Row = dict[str, Any]
 class Database:
     """A pool of connections on which the platform's SQL functions are called.
 
-    Tenant and subject are set in the round trip of the call, and for its transaction only: the two statements go out in one
-    pipeline, which PostgreSQL runs as one implicit transaction. So nothing depends on the session, and PgBouncer in
-    transaction mode may hand every call another connection. Prepared statements are off for the same reason.
+    Who acts is told in the round trip of the call, and for its transaction only: `core.enter` and the call go out in one
+    pipeline, which PostgreSQL runs as one implicit transaction. When it does not admit the user to the operation, the call
+    does not run. Nothing depends on the session, and PgBouncer in transaction mode may hand every call another connection.
+    Prepared statements are off for the same reason.
     """
 
     def __init__(self, dsn: str, *, pool_size: int) -> None:
@@ -54,16 +55,16 @@ class Database:
         """Close every connection."""
         await self._pool.close()
 
-    async def call(self, function: str, principal: Principal | None = None, /, **arguments: object) -> Any:
+    async def call(self, function: str, actor: Actor | None = None, /, **arguments: object) -> Any:
         """Return the one value of a scalar function, for example `call("chat.begin_turn", principal, p_message="Hi")`.
 
         JSON comes back parsed. Raises Problem for what the platform's SQL raises, `database_unavailable` when there is no
         connection, and psycopg.Error for defects.
         """
-        rows = await self.rows(function, principal, **arguments)
+        rows = await self.rows(function, actor, **arguments)
         return next(iter(rows[0].values()))
 
-    async def rows(self, function: str, principal: Principal | None = None, /, **arguments: object) -> list[Row]:
+    async def rows(self, function: str, actor: Actor | None = None, /, **arguments: object) -> list[Row]:
         """Return the rows of a set-returning function; otherwise as `call`."""
         query = sql.SQL("SELECT * FROM {}({})").format(
             sql.Identifier(*function.split(".")),
@@ -73,7 +74,7 @@ class Database:
         )
         try:
             async with self._pool.connection() as connection:
-                return await _run(connection, query, arguments, principal)
+                return await _run(connection, query, arguments, actor)
         except PoolTimeout as error:
             raise unavailable() from error
         except psycopg.Error as error:
@@ -99,19 +100,32 @@ async def _check_open(connection: AsyncConnection[Row]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
+ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s)"
+ENTER_FUNCTION = "SELECT core.enter_function(%s, %s)"
+
+
 async def _run(
-    connection: AsyncConnection[Row],
-    query: sql.Composed,
-    arguments: Mapping[str, object],
-    principal: Principal | None,
+    connection: AsyncConnection[Row], query: sql.Composed, arguments: Mapping[str, object], actor: Actor | None
 ) -> list[Row]:
-    if principal is None:
+    if actor is None:
         return await (await connection.execute(query, arguments)).fetchall()
     async with connection.pipeline():
-        await connection.execute(
-            "SELECT set_config('app.tenant_id', %s, true), set_config('app.subject', %s, true)",
-            (str(principal.tenant_id), principal.subject),
-        )
+        if isinstance(actor, Principal):
+            await connection.execute(
+                ENTER_USER,
+                (
+                    actor.tenant_id,
+                    actor.subject,
+                    actor.operation,
+                    list(actor.roles),
+                    list(actor.groups),
+                    actor.name,
+                    actor.email,
+                    actor.api_key_id,
+                ),
+            )
+        else:
+            await connection.execute(ENTER_FUNCTION, (actor.tenant_id, actor.function))
         cursor = await connection.execute(query, arguments)
         return await cursor.fetchall()
 

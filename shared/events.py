@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from shared import logs, metrics
 from shared.http import read_body
-from shared.principal import Principal
+from shared.principal import Worker
 from shared.problems import Problem
 from shared.text import is_storable
 
@@ -46,10 +46,10 @@ class Event:
     extensions: Mapping[str, str]
     data: Any
 
-    def principal(self, subject: str) -> Principal:
-        """Return the event's tenant, acting under a function's own name; raises Problem without a valid `tenantid`."""
+    def worker(self, function: str) -> Worker:
+        """Return a function that works for the event's tenant; raises Problem without a valid `tenantid`."""
         try:
-            return Principal(UUID(self.extensions["tenantid"]), subject)
+            return Worker(UUID(self.extensions["tenantid"]), function)
         except (KeyError, ValueError) as error:
             raise Problem("malformed_event", "The extension attribute tenantid must be a tenant's UUID.") from error
 

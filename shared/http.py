@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from html import escape
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 
 from shared import logs, metrics
+from shared.access import guarded
 from shared.problems import Problem
 from shared.settings import get_settings
 
@@ -23,17 +26,35 @@ Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 MAX_ERRORS = 20
 MAX_FIELD_CHARS = 200
+PUBLIC = "public"
+"""The permission of an operation that asks for no credentials."""
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "X-Request-Id")
+ANSWER_HEADERS = (
+    "Location",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "Server-Timing",
+    "X-Turn-Id",
+)
+PREFLIGHT_SECONDS = 600
 HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One method of one path: what handles it, and what its OpenAPI entry says."""
+    """One method of one path: what handles it, who may call it, and what its OpenAPI entry says.
+
+    `permission` is a name of core.operations(), or PUBLIC.
+    """
 
     method: str
     path: str
     handler: Callable[[Request], Awaitable[Response]]
     summary: str
+    permission: str
     request: type[BaseModel] | None = None
     response: type[BaseModel] | None = None
     status: int = 200
@@ -57,12 +78,24 @@ def application(title: str, operations: Sequence[Operation]) -> Response:
     async def serve_page(_: Request) -> Response:
         return HTMLResponse(page(title, operations))
 
-    routes = [Route(o.path, o.handler, methods=[o.method]) for o in operations]
+    routes = [
+        Route(o.path, o.handler if o.permission == PUBLIC else guarded(o.permission, o.handler), methods=[o.method])
+        for o in operations
+    ]
     routes.append(Route("/openapi.json", serve_document, methods=["GET"]))
     if get_settings().environment != "prod":
         routes.append(Route("/docs", serve_page, methods=["GET"]))
+    # Browsers of the listed origins only; a bearer token is no credential in the sense of CORS, so that no cookie is sent.
+    answering = CORSMiddleware(
+        ProblemResponses(Router(_merged(routes))),
+        allow_origins=get_settings().cors_allowed_origins,
+        allow_methods=METHODS,
+        allow_headers=REQUEST_HEADERS,
+        expose_headers=ANSWER_HEADERS,
+        max_age=PREFLIGHT_SECONDS,
+    )
     # functions-framework sends what an entry point returns by calling it as ASGI; a whole application may stand there.
-    return cast("Response", ProblemResponses(Router(_merged(routes))))
+    return cast("Response", answering)
 
 
 def _merged(routes: Sequence[Route]) -> list[Route]:
@@ -120,7 +153,13 @@ class ProblemResponses:
             logs.error("request_failed", error, path=scope["path"])
             if started:
                 raise
-            await Problem("internal_error", "The request could not be served.").response()(scope, receive, send)
+            await defect(error).response()(scope, receive, send)
+
+
+def defect(error: Exception) -> Problem:
+    """Return what is told of a defect: nothing more than that there is one, unless DEBUG asks for it."""
+    told = {"exception": "".join(format_exception(error))} if get_settings().verbose_errors() else None
+    return Problem("internal_error", "The request could not be served.", extra=told)
 
 
 def of_http(error: HTTPException) -> Problem:
@@ -200,7 +239,8 @@ def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
     for operation in operations:
         entry: dict[str, Any] = {
             "summary": operation.summary,
-            "operationId": operation.handler.__name__,
+            "x-permission": operation.permission,
+            "operationId": _id(operation),
             "responses": {
                 str(operation.status): {
                     "description": "Success",
@@ -215,6 +255,8 @@ def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
         if operation.request is not None or operation.request_types != ("application/json",):
             schema = _reference(operation.request, schemas)
             entry["requestBody"] = {"content": {kind: {"schema": schema} for kind in operation.request_types}}
+        if operation.permission == PUBLIC:
+            entry["security"] = []
         entry["parameters"] = [
             {"in": place, "name": name, "schema": {"type": "string"}}
             for place, name in (parameter.split(":") for parameter in operation.parameters)
@@ -237,6 +279,12 @@ def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
         },
         "security": [{"bearer": []}],
     }
+
+
+def _id(operation: Operation) -> str:
+    """Return a name of the operation that is unique in its function: `turns_ask`, of the handler and its module."""
+    handler = operation.handler
+    return f"{handler.__module__.rpartition('.')[2]}_{handler.__name__}"
 
 
 def _reference(model: type[BaseModel] | None, schemas: dict[str, Any]) -> Mapping[str, Any]:

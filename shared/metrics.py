@@ -41,6 +41,14 @@ def rate_limit_unchecked() -> "Counter":
     return Counter("enterprise_agent_rate_limit_unchecked", "Requests whose rate could not be checked")
 
 
+@cache
+def refusals() -> "Counter":
+    """Count requests that were turned away: kind login or access."""
+    from prometheus_client import Counter
+
+    return Counter("enterprise_agent_refusals", "Refused logins and refused access", ["kind"])
+
+
 def exposition() -> tuple[bytes, str]:
     """Return the metrics in Prometheus' text format, and its content type."""
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest

@@ -1,4 +1,4 @@
-"""Who a request acts for."""
+"""Who a call into the database acts for."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -6,8 +6,28 @@ from uuid import UUID
 
 @dataclass(frozen=True)
 class Principal:
-    """A tenant, and the subject within it: a token's `sub` claim, or a function's own name for work without a user."""
+    """A user of a tenant who is about to do one operation, as a token or an API key has named the user.
+
+    PostgreSQL decides whether the user may do it (core.enter). Roles, groups, name and email are the token's; with a key they
+    are the ones that PostgreSQL knows.
+    """
 
     tenant_id: UUID
     subject: str
+    operation: str
     roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    name: str | None = None
+    email: str | None = None
+    api_key_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """An event function that works for a tenant, and for no user."""
+
+    tenant_id: UUID
+    function: str
+
+
+Actor = Principal | Worker

@@ -21,10 +21,16 @@ class ProblemType:
 
 
 PROBLEM_TYPES: Mapping[str, ProblemType] = {
-    "invalid_request": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not have the expected shape"),
+    "invalid_request": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not have the expected shape", "EA012"
+    ),
     "malformed_json": ProblemType(HTTPStatus.BAD_REQUEST, "The request body is not JSON"),
     "malformed_event": ProblemType(HTTPStatus.BAD_REQUEST, "The request is not a CloudEvent that is expected here"),
-    "unauthenticated": ProblemType(HTTPStatus.UNAUTHORIZED, "A valid bearer token is needed"),
+    "unauthenticated": ProblemType(HTTPStatus.UNAUTHORIZED, "A valid bearer token or API key is needed", "EA009"),
+    "forbidden": ProblemType(HTTPStatus.FORBIDDEN, "The caller may not do this", "EA008"),
+    "user_disabled": ProblemType(HTTPStatus.FORBIDDEN, "The user is disabled", "EA010"),
+    "tenant_suspended": ProblemType(HTTPStatus.FORBIDDEN, "The tenant is suspended", "EA011"),
+    "conflict": ProblemType(HTTPStatus.CONFLICT, "The object is there already, or not in a state for this", "EA013"),
     "not_found": ProblemType(HTTPStatus.NOT_FOUND, "No such object", "EA002"),
     "route_not_found": ProblemType(HTTPStatus.NOT_FOUND, "No such address"),
     "method_not_allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "The address does not take this method"),

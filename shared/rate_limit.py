@@ -1,4 +1,6 @@
-"""Requests a minute for each user: a sliding window in Redis, one atomic EVAL a request.
+"""Requests a minute for each user, and for each API key that has a limit of its own.
+
+A sliding window in Redis, one atomic EVAL a request.
 
 When Redis is down the limit fails open: a rate limit protects the platform's comfort, a budget its money, and the budget is
 in PostgreSQL and never fails open.
@@ -6,12 +8,12 @@ in PostgreSQL and never fails open.
 
 import asyncio
 from dataclasses import dataclass
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared import logs, metrics
-from shared.principal import Principal
 from shared.problems import Problem
 
 WINDOW_SECONDS = 60
@@ -33,12 +35,12 @@ end
 local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 return {allowed, used, math.ceil((oldest[2] + window - now) / 1000000)}
 """
-"""KEYS[1] the user's window; ARGV window seconds, limit. Returns {allowed, used, seconds until a place is free}."""
+"""KEYS[1] the window; ARGV window seconds, limit. Returns {allowed, used, seconds until a place is free}."""
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """What is left for a user, in requests of this window."""
+    """What is left in a window, in requests of this window."""
 
     limit: int
     remaining: int
@@ -53,15 +55,15 @@ class RateLimit:
         }
 
 
-async def check(redis: Redis, principal: Principal, limit: int) -> RateLimit | None:
-    """Count one request of the principal; raises Problem `rate_limited`; returns None when Redis does not answer."""
-    key = f"rate:{{{principal.tenant_id}}}:{principal.subject}"
+async def check(redis: Redis, tenant_id: UUID, window: str, limit: int) -> RateLimit | None:
+    """Count one request in a tenant's window; raises Problem `rate_limited`; returns None when Redis does not answer."""
+    key = f"rate:{{{tenant_id}}}:{window}"
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             allowed, used, reset = await redis.eval(SLIDING_WINDOW, 1, key, WINDOW_SECONDS, limit)
     except (RedisError, OSError, TimeoutError) as error:
         metrics.rate_limit_unchecked().inc()
-        logs.warning("rate_limit_unchecked", tenant_id=principal.tenant_id, error=type(error).__name__)
+        logs.warning("rate_limit_unchecked", tenant_id=tenant_id, error=type(error).__name__)
         return None
     state = RateLimit(limit, limit - used, reset)
     if not allowed:

@@ -1,17 +1,21 @@
 """The deployment's variables, named as in the operators' runbook, read once a process."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published default; prod takes no such token
 DEFAULT_POOL_SIZE = 8
 """PgBouncer in transaction mode stands between many processes and the server."""
 
+DEV_SECRET_KEY = "dev-secret-key-not-for-production"  # noqa: S105 - the published default; prod refuses it
+DEV_BASE_URL = "http://localhost:8000"
+DEV_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
 DEV_ISSUER = "http://localhost:8080/realms/dev"
 DEV_AUDIENCE = "enterprise-agents-api"
 
@@ -22,6 +26,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore")
 
     environment: Literal["dev", "prod", "test"] = "dev"
+    secret_key: SecretStr = SecretStr(DEV_SECRET_KEY)
+    debug: bool | None = None
+    public_base_url: str = DEV_BASE_URL
+    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = DEV_ORIGINS
 
     database_url: SecretStr = SecretStr("postgresql://app:app_password@localhost:5432/enterprise_agents")
     migration_database_url: SecretStr | None = None
@@ -33,6 +41,8 @@ class Settings(BaseSettings):
     oidc_client_id: str = "enterprise-agents"
     oidc_tenant_claim: str = "tenant_id"
     oidc_roles_claim: str = "roles"
+    oidc_groups_claim: str = "groups"
+    oidc_default_role: Literal["", "member", "viewer"] = "member"
     jwks_local_path: Path | None = None
 
     litellm_base_url: str = "http://localhost:4000"
@@ -81,7 +91,20 @@ class Settings(BaseSettings):
         _check_scheme(url.get_secret_value(), "redis", "rediss", "unix")
         return url
 
-    @field_validator("litellm_base_url")
+    @field_validator("cors_allowed_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        try:
+            origins = json.loads(given)
+        except ValueError:
+            origins = None
+        if not isinstance(origins, list) or not all(isinstance(origin, str) for origin in origins):
+            raise ValueError('must be a JSON list of origins, such as ["https://agents.example.com"]')
+        return tuple(origins)
+
+    @field_validator("public_base_url", "oidc_issuer_url", "litellm_base_url")
     @classmethod
     def _is_http(cls, url: str) -> str:
         _check_scheme(url, "http", "https")
@@ -98,9 +121,14 @@ class Settings(BaseSettings):
             "model_standard",
             "model_heavy",
             "litellm_default_model",
+            "oidc_default_role",
             "region",
         )
         return {name: str(getattr(self, name)) for name in names}
+
+    def verbose_errors(self) -> bool:
+        """Return whether a defect is told in its answer: DEBUG, which is on in dev unless it is set."""
+        return self.environment == "dev" if self.debug is None else self.debug
 
     def database_dsn(self) -> str:
         """Return the functions' connection string for psycopg."""

@@ -62,7 +62,7 @@ class Caller:
         """Return the one value of a statement."""
         return self.query(statement, arguments)[0][0]
 
-    def run(self, statement: str, arguments: Sequence[object] = ()) -> int:
+    def run(self, statement: str, arguments: Sequence[object] | Mapping[str, object] = ()) -> int:
         """Execute a statement; return how many rows it touched."""
         return self.connection.execute(statement, arguments).rowcount
 
@@ -75,15 +75,50 @@ class Database:
     """Connection URLs by role; `postgres` is the superuser."""
 
     @contextmanager
-    def connect(self, role: str = "postgres", tenant: UUID | None = None, subject: str = "ann") -> Iterator[Caller]:
-        """Yield a caller in autocommit mode."""
+    def connect(
+        self,
+        role: str = "postgres",
+        tenant: UUID | None = None,
+        subject: str = "ann",
+        *,
+        operation: str = "chat.ask",
+        roles: Sequence[str] = ("tenant_admin",),
+        groups: Sequence[str] = (),
+        api_key: UUID | None = None,
+    ) -> Iterator[Caller]:
+        """Yield a caller in autocommit mode.
+
+        With a tenant it acts for a subject of it who was admitted to an operation, for the whole session where the functions
+        are for one transaction.
+        """
         with psycopg.connect(self.urls[role], autocommit=True) as connection:
             if tenant is not None:
-                connection.execute(
-                    "SELECT set_config('app.tenant_id', %s, false), set_config('app.subject', %s, false)",
-                    (str(tenant), subject),
-                )
+                enter(connection, tenant, subject, operation, roles, groups, api_key)
             yield Caller(connection)
+
+
+SETTINGS = ("tenant_id", "user_id", "api_key_id", "actor", "operation", "roles")
+
+
+def enter(
+    connection: Connection[TupleRow],
+    tenant: UUID,
+    subject: str,
+    operation: str,
+    roles: Sequence[str] = ("tenant_admin",),
+    groups: Sequence[str] = (),
+    api_key: UUID | None = None,
+) -> None:
+    """Let a session act for a subject, as core.enter lets a transaction."""
+    with connection.transaction():
+        connection.execute(
+            "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], NULL, NULL, %s)",
+            (tenant, subject, operation, list(roles), list(groups), api_key),
+        )
+        reading = ", ".join(f"current_setting('app.{name}')" for name in SETTINGS)
+        values = connection.execute(f"SELECT {reading}").fetchone()
+    writing = ", ".join(f"set_config('app.{name}', %s, false)" for name in SETTINGS)
+    connection.execute(f"SELECT {writing}", values)
 
 
 def vector(*components: float) -> str:
@@ -121,7 +156,9 @@ def add_document(caller: Caller, name: str, passages: Sequence[str], collection:
     return document
 
 
-def bearer(tenant: UUID, subject: str = "ann") -> dict[str, str]:
+def bearer(
+    tenant: UUID, subject: str = "ann", roles: Sequence[str] = ("member",), groups: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the Authorization header of a subject of a tenant."""
-    token = issue_dev_token(secret=DEV_JWT_SECRET, tenant_id=tenant, subject=subject)
+    token = issue_dev_token(secret=DEV_JWT_SECRET, tenant_id=tenant, subject=subject, roles=roles, groups=groups)
     return {"Authorization": f"Bearer {token}"}

@@ -90,3 +90,19 @@ class Turn(BaseModel):
     error: dict[str, str] | None
     created_at: datetime
     finished_at: datetime | None
+
+
+class Sharing(BaseModel):
+    """Who may read a conversation besides its owner; nobody by default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    users: Annotated[list[UUID], Field(max_length=1000)] = []
+    groups: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=1000)] = []
+    whole_tenant: bool = False
+
+
+class Shares(Sharing):
+    """With whom a conversation is shared."""
+
+    conversation_id: UUID

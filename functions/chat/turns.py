@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from functions.chat.follow import follow
 from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
 from shared import logs, metrics
-from shared.access import Admission, admit
+from shared.access import Admission, admitted
 from shared.embeddings import embed
 from shared.http import read_json
 from shared.principal import Principal
@@ -31,7 +31,7 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 async def ask(request: Request) -> Response:
     """Begin a turn and stream its answer."""
-    admission = await admit(request)
+    admission = admitted(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
     key = request.headers.get("idempotency-key")
     if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
@@ -69,7 +69,6 @@ async def ask(request: Request) -> Response:
 
     headers = {
         **STREAM_HEADERS,
-        **admission.headers(),
         "X-Turn-Id": turn_id,
         "Location": f"/turns/{turn_id}",
         "Server-Timing": _server_timing(admission, steps),
@@ -85,13 +84,13 @@ async def ask(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """Tell how a turn stands or ended."""
-    admission = await admit(request)
-    return JSONResponse(await _read(admission.principal, request.path_params["turn_id"]), headers=admission.headers())
+    admission = admitted(request)
+    return JSONResponse(await _read(admission.principal, request.path_params["turn_id"]))
 
 
 async def resume(request: Request) -> Response:
     """Stream a turn's events from the beginning, or after the position that the client has seen."""
-    admission = await admit(request)
+    admission = admitted(request)
     turn_id = request.path_params["turn_id"]
     after = request.headers.get("last-event-id", BEGINNING)
     if not POSITION.fullmatch(after):
@@ -100,16 +99,16 @@ async def resume(request: Request) -> Response:
     return StreamingResponse(
         _events(admission.principal, turn_id, after, None),
         media_type="text/event-stream",
-        headers={**STREAM_HEADERS, **admission.headers(), "X-Turn-Id": str(turn_id)},
+        headers={**STREAM_HEADERS, "X-Turn-Id": str(turn_id)},
     )
 
 
 async def stop(request: Request) -> Response:
     """End a turn."""
-    admission = await admit(request)
+    admission = admitted(request)
     database = await runtime.database()
     turn = await database.call("chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"])
-    return JSONResponse(turn, headers=admission.headers())
+    return JSONResponse(turn)
 
 
 async def _embed(message: str) -> str | None:

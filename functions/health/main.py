@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from shared import health as health_checks
-from shared.http import Operation, application
+from shared.http import PUBLIC, Operation, application
 
 
 async def read_health(_: Request) -> Response:
@@ -16,7 +16,9 @@ async def read_health(_: Request) -> Response:
 
 
 # /health/live, /health/ready and /metrics are served for every function by shared.serving.
-APPLICATION = application("Health", [Operation("GET", "/health", read_health, "Whether the platform can serve")])
+APPLICATION = application(
+    "Health", [Operation("GET", "/health", read_health, "Whether the platform can serve", PUBLIC)]
+)
 
 
 @http

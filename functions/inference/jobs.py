@@ -16,13 +16,13 @@ from shared import logs, metrics
 from shared.database import Database
 from shared.events import Event
 from shared.http import validate
-from shared.principal import Principal
+from shared.principal import Worker
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, endings
 
-ACTOR = "function:inference"
+FUNCTION = "inference"
 WORKER = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}"
 END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 RENEWALS_A_LEASE = 5
@@ -41,7 +41,7 @@ class Run:
     """One attempt at a job."""
 
     database: Database
-    principal: Principal
+    actor: Worker
     job_id: UUID
     turn_id: str
     attempt: int
@@ -56,7 +56,7 @@ class Run:
         return {
             "turn_id": self.turn_id,
             "job_id": self.job_id,
-            "tenant_id": self.principal.tenant_id,
+            "tenant_id": self.actor.tenant_id,
             "attempt": self.attempt,
         }
 
@@ -72,12 +72,12 @@ class StopRequestedError(Exception):
 async def run_requested(event: Event) -> None:
     """Run the job that the event names, unless it is done; raises Problem `in_progress` while another worker runs it."""
     requested = validate(Requested, event.data)
-    principal = event.principal(ACTOR)
+    actor = event.worker(FUNCTION)
     settings = get_settings()
     database = await runtime.database()
     claim = await database.call(
         "inference.claim",
-        principal,
+        actor,
         p_job_id=requested.job_id,
         p_worker=WORKER,
         p_lease=timedelta(seconds=settings.job_lease_seconds),
@@ -87,7 +87,7 @@ async def run_requested(event: Event) -> None:
     if claim["outcome"] != "claimed":
         return
     stream = TurnWriter(runtime.redis(), claim["turn_id"], claim["attempt"], settings.stream_ttl_seconds)
-    run = Run(database, principal, requested.job_id, claim["turn_id"], claim["attempt"], event, stream)
+    run = Run(database, actor, requested.job_id, claim["turn_id"], claim["attempt"], event, stream)
     logs.info("job_claimed", model=claim["model"], **run.ids())
     await _run(run, claim)
 
@@ -148,7 +148,7 @@ async def _keep_lease(run: Run) -> None:
         await asyncio.sleep(lease.total_seconds() / RENEWALS_A_LEASE)
         try:
             async with asyncio.timeout(lease.total_seconds() / 2):
-                state = await run.database.call("inference.renew", run.principal, **run.lease(), p_lease=lease)
+                state = await run.database.call("inference.renew", run.actor, **run.lease(), p_lease=lease)
         except (Problem, TimeoutError) as error:
             # The database does not answer: the lease still holds for a while, and only then is the work given up.
             if time.monotonic() >= held_until:
@@ -200,7 +200,7 @@ async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
     """
     for delay in (*END_RETRY_SECONDS, None):
         try:
-            turn: dict[str, Any] = await run.database.call(function, run.principal, **arguments)
+            turn: dict[str, Any] = await run.database.call(function, run.actor, **arguments)
         except Problem as problem:
             if problem.code != "database_unavailable" or delay is None:
                 raise

@@ -2,12 +2,10 @@
 
 from shared import logs, metrics
 from shared.events import Event
-from shared.principal import Principal
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, endings
 
-ACTOR = "function:sweeper"
 LAST_ATTEMPT = 1_000_000
 """The sweeper's word is the last, whichever attempt may still write."""
 
@@ -30,8 +28,6 @@ async def sweep(event: Event) -> None:
             metrics.problems().labels("job_unsweepable").inc()
         elif row["outcome"] != "emitted":
             metrics.problems().labels(row["code"] or "stopped").inc()
-            principal = Principal(row["tenant_id"], ACTOR)
-            turn = await database.call("chat.turn_result", principal, p_turn_id=row["turn_id"])
             writer = TurnWriter(runtime.redis(), row["turn_id"], LAST_ATTEMPT, get_settings().stream_ttl_seconds)
-            for ending in endings(turn):
+            for ending in endings(row["turn"]):
                 await writer.write(ending.event, ending.data)

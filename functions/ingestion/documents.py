@@ -9,10 +9,10 @@ from starlette.responses import JSONResponse, Response
 
 from functions.ingestion.models import Document, Listing, Submission, Target
 from shared import logs
-from shared.access import admit
+from shared.access import admitted
 from shared.events import Event
 from shared.http import read_body, validate
-from shared.principal import Principal
+from shared.principal import Actor
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.text import is_storable
@@ -21,36 +21,34 @@ MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MEDIA_TYPES = ("text/markdown", "text/plain")
 NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"})
 """Encodings that Python has and documents have not; some take a time that grows with the square of the length."""
-ACTOR = "function:ingestion"
+FUNCTION = "ingestion"
 
 
 async def upload(request: Request) -> Response:
     """Store the body as a document."""
-    admission = await admit(request)
+    admission = admitted(request)
     target = validate(Target, dict(request.query_params))
     media_type, charset = _content_type(request.headers.get("content-type", ""))
     content = _decode(await read_body(request, MAX_DOCUMENT_BYTES), charset)
     document_id = await _store(admission.principal, target, media_type, content)
     document = await _find(admission.principal, document_id)
-    return JSONResponse(
-        document, status_code=202, headers={**admission.headers(), "Location": f"/documents/{document_id}"}
-    )
+    return JSONResponse(document, status_code=202, headers={"Location": f"/documents/{document_id}"})
 
 
 async def show(request: Request) -> Response:
     """Tell how far a document is."""
-    admission = await admit(request)
+    admission = admitted(request)
     document = await _find(admission.principal, request.path_params["document_id"])
-    return JSONResponse(document, headers=admission.headers())
+    return JSONResponse(document)
 
 
 async def list_all(request: Request) -> Response:
     """Tell how far the documents are, of all collections or of one."""
-    admission = await admit(request)
+    admission = admitted(request)
     listing = validate(Listing, dict(request.query_params))
     database = await runtime.database()
     rows = await database.rows("rag.document_status", admission.principal, p_collection=listing.collection)
-    return JSONResponse({"documents": [_shape(row) for row in rows]}, headers=admission.headers())
+    return JSONResponse({"documents": [_shape(row) for row in rows]})
 
 
 async def store_submitted(event: Event) -> None:
@@ -58,16 +56,16 @@ async def store_submitted(event: Event) -> None:
     submission = validate(Submission, event.data)
     media_type, _ = _content_type(submission.media_type)
     _check_text(submission.content)
-    await _store(event.principal(ACTOR), submission, media_type, submission.content, event)
+    await _store(event.worker(FUNCTION), submission, media_type, submission.content, event)
 
 
 async def _store(
-    principal: Principal, target: Target, media_type: str, content: str, event: Event | None = None
+    actor: Actor, target: Target, media_type: str, content: str, event: Event | None = None
 ) -> UUID | None:
     database = await runtime.database()
     document_id: UUID | None = await database.call(
         "rag.store_document",
-        principal,
+        actor,
         p_collection=target.collection,
         p_name=target.name,
         p_media_type=media_type,
@@ -75,13 +73,13 @@ async def _store(
         p_event_source=event.source if event else None,
         p_event_id=event.id if event else None,
     )
-    logs.info("document_stored", document_id=document_id, tenant_id=principal.tenant_id, name=target.name)
+    logs.info("document_stored", document_id=document_id, tenant_id=actor.tenant_id, name=target.name)
     return document_id
 
 
-async def _find(principal: Principal, document_id: UUID | None) -> dict[str, Any]:
+async def _find(actor: Actor, document_id: UUID | None) -> dict[str, Any]:
     database = await runtime.database()
-    rows = await database.rows("rag.document_status", principal, p_document_id=document_id)
+    rows = await database.rows("rag.document_status", actor, p_document_id=document_id)
     if not rows:
         raise Problem("not_found", "There is no such document.", extra={"document_id": str(document_id)})
     return _shape(rows[0])

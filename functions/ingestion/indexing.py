@@ -9,14 +9,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from functions.ingestion.chunking import Chunk, split
-from functions.ingestion.documents import ACTOR
+from functions.ingestion.documents import FUNCTION
 from functions.ingestion.models import Received
 from shared import logs, metrics
 from shared.database import Database
 from shared.embeddings import embed
 from shared.events import Event
 from shared.http import validate
-from shared.principal import Principal
+from shared.principal import Worker
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings, get_settings
@@ -34,7 +34,7 @@ class Work:
     """A claimed version of a document, and how far it is."""
 
     database: Database
-    principal: Principal
+    actor: Worker
     document_id: UUID
     version: int
     event: Event
@@ -52,7 +52,7 @@ class Work:
 
     def ids(self) -> dict[str, object]:
         """Return what a log line needs."""
-        return {"document_id": self.document_id, "tenant_id": self.principal.tenant_id, "version": self.version}
+        return {"document_id": self.document_id, "tenant_id": self.actor.tenant_id, "version": self.version}
 
 
 async def index_received(event: Event) -> None:
@@ -60,8 +60,8 @@ async def index_received(event: Event) -> None:
     received = validate(Received, event.data)
     # Each delivery is a worker of its own: the same event may come twice to one process.
     worker = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}/{uuid4().hex[:8]}"
-    work = Work(await runtime.database(), event.principal(ACTOR), received.document_id, received.version, event, worker)
-    claim = await work.database.call("rag.claim_document", work.principal, **work.lease(), p_lease=LEASE)
+    work = Work(await runtime.database(), event.worker(FUNCTION), received.document_id, received.version, event, worker)
+    claim = await work.database.call("rag.claim_document", work.actor, **work.lease(), p_lease=LEASE)
     if claim["outcome"] == "busy":
         raise Problem("in_progress", "Another worker indexes this document.")
     if claim["outcome"] != "claimed":
@@ -72,7 +72,7 @@ async def index_received(event: Event) -> None:
         if problem.code in {"lease_lost", "database_unavailable"}:
             raise
         if problem.code in PASSING and not claim["last_attempt"]:
-            await work.database.call("rag.release_document", work.principal, **work.lease())
+            await work.database.call("rag.release_document", work.actor, **work.lease())
             raise
         await _fail(work, problem)
     except Exception as error:
@@ -80,7 +80,7 @@ async def index_received(event: Event) -> None:
         if claim["last_attempt"]:
             await _fail(work, Problem("internal_error", "The document could not be indexed for a reason of our own."))
             return
-        await work.database.call("rag.release_document", work.principal, **work.lease())
+        await work.database.call("rag.release_document", work.actor, **work.lease())
         raise
 
 
@@ -102,7 +102,7 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
             rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
             keeper.cancel()
             await work.database.call(
-                "rag.index_document", work.principal, **work.lease(), **work.consumed(), p_chunks=json.dumps(rows)
+                "rag.index_document", work.actor, **work.lease(), **work.consumed(), p_chunks=json.dumps(rows)
             )
     except* Problem as problems:
         raise _first(problems) from None
@@ -142,7 +142,7 @@ async def _keep_lease(work: Work) -> None:
 async def _report(work: Work) -> None:
     await work.database.call(
         "rag.report_progress",
-        work.principal,
+        work.actor,
         **work.lease(),
         p_total=work.total,
         p_embedded=work.finished,
@@ -155,7 +155,7 @@ async def _fail(work: Work, problem: Problem) -> None:
     logs.warning("document_failed", code=problem.code, detail=problem.detail, **work.ids())
     await work.database.call(
         "rag.fail_document",
-        work.principal,
+        work.actor,
         **work.lease(),
         **work.consumed(),
         p_code=problem.code,

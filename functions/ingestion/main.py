@@ -17,6 +17,7 @@ APPLICATION = application(
             "/documents",
             documents.upload,
             "Store a text under a name, replacing an older one, and index it",
+            "documents.write",
             response=Document,
             status=202,
             request_types=tuple(documents.MEDIA_TYPES),
@@ -27,10 +28,18 @@ APPLICATION = application(
             "/documents",
             documents.list_all,
             "How far the documents are",
+            "documents.read",
             response=Documents,
             parameters=("query:collection",),
         ),
-        Operation("GET", "/documents/{document_id:uuid}", documents.show, "How far a document is", response=Document),
+        Operation(
+            "GET",
+            "/documents/{document_id:uuid}",
+            documents.show,
+            "How far a document is",
+            "documents.read",
+            response=Document,
+        ),
     ],
 )
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import psycopg
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from shared import logs
+from shared import guards, logs
 from shared.database import Database
 from shared.problems import Problem
 from shared.settings import get_settings
@@ -127,6 +127,8 @@ async def main() -> None:
     sink = os.environ.get("K_SINK")
     if not sink:
         sys.exit("Refusing to start: K_SINK names no broker.")
+    if wrong := guards.problems(get_settings(), read=("database_url",)):
+        sys.exit(f"Refusing to start: {'; '.join(wrong)}")
     overrides = json.loads(os.environ.get("K_CE_OVERRIDES") or "{}").get("extensions", {})
     dsn = get_settings().database_dsn()
     database = await Database(dsn, pool_size=2).open()

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from shared.access import admit
+from shared.access import admitted
 from shared.http import Operation, application, read_json
 from shared.runtime import runtime
 from shared.text import Text
@@ -36,28 +36,36 @@ class Choice(BaseModel):
 
 async def explain(request: Request) -> Response:
     """Run routing.choose on a text: nothing is stored, reserved or generated."""
-    admission = await admit(request)
+    admission = admitted(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
     database = await runtime.database()
     choice = await database.call(
         "routing.choose", admission.principal, p_question=question.message, p_requested=question.model
     )
-    return JSONResponse(choice, headers=admission.headers())
+    return JSONResponse(choice)
 
 
 async def list_models(request: Request) -> Response:
     """List the models and their tiers."""
-    admission = await admit(request)
+    admission = admitted(request)
     database = await runtime.database()
     models = await database.rows("routing.list_models", admission.principal)
-    return JSONResponse({"models": models}, headers=admission.headers())
+    return JSONResponse({"models": models})
 
 
 APPLICATION = application(
     "Routing",
     [
-        Operation("POST", "/routing/explain", explain, "Which model would answer, and why", Question, Choice),
-        Operation("GET", "/routing/models", list_models, "The models and their tiers"),
+        Operation(
+            "POST",
+            "/routing/explain",
+            explain,
+            "Which model would answer, and why",
+            "routing.explain",
+            Question,
+            Choice,
+        ),
+        Operation("GET", "/routing/models", list_models, "The models and their tiers", "routing.models"),
     ],
 )
 

@@ -21,8 +21,15 @@ RELAY_ROLE = "relay"
 # Variables that replace an embedded part by a real one.
 EXTERNAL = {"DATABASE_URL": POSTGRES, "REDIS_URL": REDIS, "LITELLM_BASE_URL": MODEL_SERVER}
 
-_SECRETS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "RELAY_DATABASE_URL", "REDIS_URL", "LITELLM_API_KEY")
-_OPTIONAL_SECRETS = ("DEV_JWT_SECRET", "SECRET_KEY")
+_SECRETS = (
+    "DATABASE_URL",
+    "MIGRATION_DATABASE_URL",
+    "RELAY_DATABASE_URL",
+    "REDIS_URL",
+    "LITELLM_API_KEY",
+    "SECRET_KEY",
+)
+_OPTIONAL_SECRETS = ("DEV_JWT_SECRET",)
 
 _CONFIG = {"ENVIRONMENT": "dev", "PYTHONUNBUFFERED": "1"}
 
@@ -116,6 +123,7 @@ def variables(environ: Mapping[str, str], urls: Connections, *, embedded_models:
         "MIGRATION_DATABASE_URL": urls.migration_database_url,
         "REDIS_URL": urls.redis_url,
         "LITELLM_API_KEY": environ.get("LITELLM_API_KEY", "sk-dev-key"),
+        "SECRET_KEY": environ.get("SECRET_KEY", "dev-secret-key-not-for-production"),
         **{name: environ[name] for name in _OPTIONAL_SECRETS if environ.get(name)},
     }
     # A process gets the secrets that its manifest names, and no other.

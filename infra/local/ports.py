@@ -29,6 +29,7 @@ DEFAULTS: dict[str, int] = {
     "ingestion-worker": 8004,
     "inference": 8005,
     "sweeper": 8006,
+    "identity": 8007,
 }
 
 _OFFSET = "PORT_OFFSET"

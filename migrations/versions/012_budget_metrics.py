@@ -3,7 +3,7 @@
 from migrations import structure
 
 revision = "012_budget_metrics"
-down_revision = "000_core"
+down_revision = "009_api_keys"
 branch_labels = None
 depends_on = None
 

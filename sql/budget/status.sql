@@ -4,20 +4,17 @@ RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT jsonb_object_agg(p.period, jsonb_build_object(
-    'limit', coalesce(b.tokens, l.tokens, p.fallback),
-    'settled', coalesce(b.settled, 0),
-    'reserved', coalesce(b.reserved, 0),
-    'remaining', coalesce(b.tokens, l.tokens, p.fallback) - coalesce(b.settled, 0) - coalesce(b.reserved, 0),
-    'resets_at', (p.starts_on + p.step) AT TIME ZONE t.time_zone))
+  SELECT jsonb_object_agg(p.period, budget.balance_document(ROW(
+    t.id, 'tenant', t.id, p.period, p.starts_on,
+    coalesce(b.tokens, l.tokens, p.fallback), coalesce(b.settled, 0), coalesce(b.reserved, 0))::budget.balances))
   FROM core.tenants AS t
   CROSS JOIN LATERAL (VALUES
-    ('day', (now() AT TIME ZONE t.time_zone)::date, interval '1 day', ops.setting('token_budget_daily')::bigint),
-    ('month', date_trunc('month', now() AT TIME ZONE t.time_zone)::date, interval '1 month',
-     ops.setting('token_budget_monthly')::bigint)
-  ) AS p (period, starts_on, step, fallback)
-  LEFT JOIN budget.limits AS l ON l.tenant_id = t.id AND l.period = p.period
-  LEFT JOIN budget.balances AS b ON b.tenant_id = t.id AND b.period = p.period AND b.starts_on = p.starts_on
+    ('day', (now() AT TIME ZONE t.time_zone)::date, ops.setting('token_budget_daily')::bigint),
+    ('month', date_trunc('month', now() AT TIME ZONE t.time_zone)::date, ops.setting('token_budget_monthly')::bigint)
+  ) AS p (period, starts_on, fallback)
+  LEFT JOIN budget.limits AS l ON l.tenant_id = t.id AND l.scope = 'tenant' AND l.holder_id = t.id AND l.period = p.period
+  LEFT JOIN budget.balances AS b
+    ON b.tenant_id = t.id AND b.scope = 'tenant' AND b.holder_id = t.id AND b.period = p.period AND b.starts_on = p.starts_on
   WHERE t.id = core.require_tenant()
 $$;
 

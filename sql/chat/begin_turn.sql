@@ -17,7 +17,7 @@ SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_user uuid := core.sign_in();
+  v_user uuid := core.require_user();
   v_turn uuid := gen_random_uuid();
   v_conversation uuid := coalesce(p_conversation_id, gen_random_uuid());
   v_request bytea := sha256(convert_to(

@@ -7,7 +7,11 @@ AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
 BEGIN
-  PERFORM chat.read_turn(p_turn_id);
+  IF NOT EXISTS (
+    SELECT FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = p_turn_id AND t.user_id = core.require_user()
+  ) THEN
+    PERFORM ops.raise_problem('not_found', 'There is no such turn.', jsonb_build_object('turn_id', p_turn_id));
+  END IF;
   -- Nobody generates yet: it ends here, and nothing is charged. Otherwise the worker sees the wish when it renews its lease.
   PERFORM FROM inference.jobs AS j
   WHERE j.tenant_id = v_tenant AND j.turn_id = p_turn_id AND j.status = 'queued'

@@ -1,12 +1,8 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION core.current_user_id()
 RETURNS uuid
-LANGUAGE sql STABLE
-AS $$
-  SELECT u.id
-  FROM core.users AS u
-  WHERE u.tenant_id = core.current_tenant() AND u.subject = nullif(current_setting('app.subject', true), '')
-$$;
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('app.user_id', true), '')::uuid;
 
-COMMENT ON FUNCTION core.current_user_id() IS 'The user that the statement acts for; NULL before the first sign-in.';
-GRANT EXECUTE ON FUNCTION core.current_user_id() TO app;
+COMMENT ON FUNCTION core.current_user_id() IS 'The user that the statement acts for; NULL when unset, as it is for the work of the event functions.';
+GRANT EXECUTE ON FUNCTION core.current_user_id() TO app, dba_readonly;

@@ -3,7 +3,7 @@
 -- cannot be ended is reported and left, so that it stops no other. Tenants come in one order, because ending a job locks
 -- its tenant's balances: two sweeps side by side wait for each other, and do not deadlock.
 CREATE OR REPLACE FUNCTION inference.sweep()
-RETURNS TABLE (tenant_id uuid, turn_id uuid, outcome text, code text)
+RETURNS TABLE (tenant_id uuid, turn_id uuid, outcome text, code text, turn jsonb)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -30,6 +30,7 @@ BEGIN
     tenant_id := v_job.tenant_id;
     turn_id := v_job.turn_id;
     code := NULL;
+    turn := NULL;
     IF v_job.attempts < v_job.max_attempts AND v_job.created_at > clock_timestamp() - c_expiry THEN
       UPDATE inference.jobs AS j
       SET status = 'queued', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp()
@@ -49,6 +50,7 @@ BEGIN
           PERFORM inference.give_up(v_job.id, code);
           outcome := 'failed';
         END IF;
+        turn := chat.turn_result(v_job.turn_id);
       EXCEPTION WHEN OTHERS THEN
         outcome := 'error';
         code := SQLSTATE;
@@ -65,5 +67,5 @@ END
 $$;
 
 COMMENT ON FUNCTION inference.sweep() IS
-  'Emits jobs of all tenants again whose worker died or whose event was lost; fails those out of attempts or older than an hour. One row a job: emitted, failed, stopped, or error with its SQLSTATE.';
+  'Emits jobs of all tenants again that nobody holds; fails those out of attempts or an hour old. One row a job: emitted; failed or stopped, with chat.turn_result; error with SQLSTATE.';
 GRANT EXECUTE ON FUNCTION inference.sweep() TO app;

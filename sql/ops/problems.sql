@@ -11,7 +11,13 @@ AS $$
     ('budget_exceeded', 'EA004', 'A reservation does not fit into what is left of a budget.'),
     ('lease_lost', 'EA005', 'Another worker has taken the work over, or it has ended.'),
     ('no_model', 'EA006', 'No enabled model can answer.'),
-    ('embedding_width_mismatch', 'EA007', 'A vector has another width than the database was made for.')
+    ('embedding_width_mismatch', 'EA007', 'A vector has another width than the database was made for.'),
+    ('forbidden', 'EA008', 'The caller''s roles, or the key''s scopes, do not hold the operation.'),
+    ('unauthenticated', 'EA009', 'The key or account by which the caller acts is not good, or no user is set.'),
+    ('user_disabled', 'EA010', 'An administrator has disabled the user.'),
+    ('tenant_suspended', 'EA011', 'The platform''s administrator has suspended the tenant.'),
+    ('invalid_request', 'EA012', 'An argument is not what it must be.'),
+    ('conflict', 'EA013', 'The object is there already, or not in a state for this.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';

@@ -67,10 +67,7 @@ def begin_turn(
     """Run the chat function's one statement, committed, on an open connection; return its seconds and the turn's id."""
     began = time.perf_counter()
     with connection.pipeline():
-        connection.execute(
-            "SELECT set_config('app.tenant_id', %s, true), set_config('app.subject', %s, true)",
-            (str(tenant_id), subject),
-        )
+        connection.execute("SELECT core.enter(%s, %s, 'chat.ask', '{member}')", (tenant_id, subject))
         cursor = connection.execute("SELECT chat.begin_turn(p_message => %s, p_embedding => %s)", (question, embedding))
         row = cursor.fetchone()
     took = time.perf_counter() - began

@@ -30,6 +30,7 @@ from tests.support import PASSWORDS, TEST_ENVIRONMENT, Database
 SOURCES = {
     "chat": "functions/chat/main.py",
     "health": "functions/health/main.py",
+    "identity": "functions/identity/main.py",
     "infer": "functions/inference/main.py",
     "sweep": "functions/inference/main.py",
     "ingest": "functions/ingestion/main.py",

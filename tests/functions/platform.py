@@ -147,9 +147,9 @@ class Platform:
         return events(reply.body)
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows the tables hold that a request may write."""
+        """Return how many rows the tables hold that a request may write, besides the user that its token provisions."""
         tables = (
-            "core.users", "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
+            "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
             "events.outbox", "events.inbox",
         )  # fmt: skip

@@ -182,7 +182,8 @@ async def test_a_running_turn_is_stopped_and_keeps_what_was_said(
 async def test_a_budget_that_is_used_up_refuses_and_leaves_nothing(platform: Platform, period: str) -> None:
     with platform.database.connect() as operator:
         operator.run(
-            "INSERT INTO budget.limits (tenant_id, period, tokens) VALUES (%s, %s, 100)", [platform.tenants[0], period]
+            "INSERT INTO budget.limits (tenant_id, scope, holder_id, period, tokens) VALUES (%s, 'tenant', %s, %s, 100)",
+            [platform.tenants[0], platform.tenants[0], period],
         )
     before = platform.counts()
     reply = await platform.call("chat", "POST", "/chat", {"message": QUESTION})

@@ -27,6 +27,7 @@ NEEDED_LATER = (
 ENTRY_POINTS = [
     ("functions/chat/main.py", "chat"),
     ("functions/health/main.py", "health"),
+    ("functions/identity/main.py", "identity"),
     ("functions/inference/main.py", "infer"),
     ("functions/inference/main.py", "sweep"),
     ("functions/ingestion/main.py", "ingest"),

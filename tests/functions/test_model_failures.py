@@ -187,7 +187,8 @@ async def test_usage_beyond_the_reservation_is_charged_as_far_as_the_budget_goes
 ) -> None:
     with platform.database.connect() as operator:
         operator.run(
-            "INSERT INTO budget.limits (tenant_id, period, tokens) VALUES (%s, 'day', 3000)", [platform.tenants[0]]
+            "INSERT INTO budget.limits (tenant_id, scope, holder_id, period, tokens) VALUES (%s, 'tenant', %s, 'day', 3000)",
+            [platform.tenants[0]] * 2,
         )
     upstream.chat = stream(*text("Fine.")[:2], usage(1_000_000, 5), DONE)
     ended = events((await platform.ask("What is the limit?", max_tokens=10)).body)

@@ -297,8 +297,8 @@ async def test_who_logs_in_at_the_provider_is_known_to_the_platform(
     headers = {"Authorization": f"Bearer {token}"}
     asked = await platform.call("chat", "POST", "/chat", {"message": "Hello", "stream": False}, headers=headers)
     assert asked.status == 202
-    with platform.database.connect("app", platform.tenants[0]) as app:
-        assert app.query("SELECT subject FROM core.users") == [("maria",)]
+    with platform.database.connect() as operator:
+        assert operator.query("SELECT subject FROM core.users") == [("maria",)]
     stranger = (await log_in(provider, "eve", user | {"azp": "another"})).id_token
     assert (await ask(platform, stranger)).status == 401
 

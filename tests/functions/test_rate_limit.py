@@ -53,7 +53,7 @@ async def test_requests_at_the_same_instant_share_the_limit(platform: Platform) 
 
 
 async def test_the_window_slides(platform: Platform, redis: Redis) -> None:
-    key = f"rate:{{{platform.tenants[0]}}}:ann"
+    key = f"rate:{{{platform.tenants[0]}}}:user:ann"
     for _ in range(LIMIT):
         await platform.call("ingestion", "GET", "/documents")
     members: list[Any] = await redis.zrange(key, 0, -1)
@@ -72,7 +72,7 @@ async def test_the_window_slides(platform: Platform, redis: Redis) -> None:
 async def test_a_refused_request_does_not_prolong_the_wait(platform: Platform, redis: Redis) -> None:
     for _ in range(LIMIT + 5):
         await platform.call("ingestion", "GET", "/documents")
-    assert await redis.zcard(f"rate:{{{platform.tenants[0]}}}:ann") == LIMIT
+    assert await redis.zcard(f"rate:{{{platform.tenants[0]}}}:user:ann") == LIMIT
 
 
 async def test_without_redis_requests_are_admitted_and_counted(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
 FUNCTIONS = ("chat", "health", "infer", "ingest", "ingestion", "routing", "sweep")
-HTTP_FUNCTIONS = ("chat", "health", "ingestion", "routing")
+HTTP_FUNCTIONS = ("chat", "health", "identity", "ingestion", "routing")
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -143,8 +143,15 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         described |= {(m.upper(), path): o for path, methods in document["paths"].items() for m, o in methods.items()}
     assert set(described) == {
         ("POST", "/chat"), ("GET", "/turns/{turn_id}"), ("GET", "/turns/{turn_id}/stream"), ("POST", "/turns/{turn_id}/stop"),
+        ("GET", "/conversations/{conversation_id}/shares"), ("PUT", "/conversations/{conversation_id}/shares"),
         ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
         ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/health"),
+        ("GET", "/me"), ("GET", "/tenant"), ("PATCH", "/tenant"), ("GET", "/saml/metadata"),
+        ("GET", "/tenants"), ("POST", "/tenants"), ("PATCH", "/tenants/{tenant_id}"),
+        ("GET", "/users"), ("POST", "/users"), ("GET", "/users/{user_id}"), ("PATCH", "/users/{user_id}"),
+        ("DELETE", "/users/{user_id}"), ("GET", "/roles"), ("GET", "/roles/grants"), ("PUT", "/roles/grants"),
+        ("POST", "/keys"), ("GET", "/keys"), ("POST", "/keys/{key_id}/rotate"), ("DELETE", "/keys/{key_id}"),
+        ("GET", "/audit"), ("GET", "/audit/verify"),
     }  # fmt: skip
     assert set(described["POST", "/documents"]["requestBody"]["content"]) == {"text/markdown", "text/plain"}
     assert "application/json" in described["POST", "/chat"]["requestBody"]["content"]

@@ -27,9 +27,7 @@ def due_now(database: Database) -> None:
 def test_an_event_leaves_with_its_transaction_or_not_at_all(database: Database, tenants: Sequence[UUID]) -> None:
     with psycopg.connect(database.urls["app"]) as connection:
         caller = Caller(connection)
-        caller.query(
-            "SELECT set_config('app.tenant_id', %s, true), set_config('app.subject', 'a', true)", [str(tenants[0])]
-        )
+        caller.query("SELECT core.enter(%s, 'a', 'documents.write', '{member}')", [tenants[0]])
         caller.call("chat.begin_turn", p_message="Hi")
         connection.rollback()
     with database.connect("relay") as relay:

@@ -151,7 +151,7 @@ def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Databas
         with database.connect("app", tenant) as app:
             add_document(app, "first.md", ["seed"])
         with database.connect() as operator:
-            operator.run(generate, {"tenant": tenant, "width": WIDTH, "count": count})  # type: ignore[arg-type]
+            operator.run(generate, {"tenant": tenant, "width": WIDTH, "count": count})
     with database.connect() as operator:
         operator.run("ANALYZE rag.chunks")
     for tenant in tenants:

@@ -289,7 +289,7 @@ def test_a_long_history_is_cut_to_its_latest_part(database: Database, tenants: S
 
 
 def test_a_token_of_an_unknown_tenant_begins_nothing(database: Database) -> None:
-    with database.connect("app", uuid4()) as app, pytest.raises(psycopg.Error) as raised:
+    with pytest.raises(psycopg.Error) as raised, database.connect("app", uuid4()) as app:
         begin(app)
     assert raised.value.sqlstate == "EA001"
 

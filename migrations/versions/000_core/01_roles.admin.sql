@@ -30,17 +30,19 @@ CREATE SCHEMA rag AUTHORIZATION ea_owner;
 CREATE SCHEMA routing AUTHORIZATION ea_owner;
 CREATE SCHEMA inference AUTHORIZATION ea_owner;
 CREATE SCHEMA events AUTHORIZATION ea_owner;
+CREATE SCHEMA compliance AUTHORIZATION ea_owner;
 CREATE SCHEMA ops AUTHORIZATION ea_owner;
 
-COMMENT ON SCHEMA core IS 'Tenants and users, and who the current statement acts for.';
+COMMENT ON SCHEMA core IS 'Tenants, users, roles and keys, and who the current statement acts for.';
 COMMENT ON SCHEMA chat IS 'Conversations, turns, messages, and what each turn retrieved and cited.';
 COMMENT ON SCHEMA rag IS 'Collections, documents, chunks, and hybrid search over them.';
 COMMENT ON SCHEMA routing IS 'Which model answers a turn, and why.';
 COMMENT ON SCHEMA inference IS 'The jobs that generate answers: leases, attempts, results.';
 COMMENT ON SCHEMA events IS 'Outgoing CloudEvents (outbox), consumed ones (inbox), and undeliverable ones.';
+COMMENT ON SCHEMA compliance IS 'What the platform must be able to prove: the audit log.';
 COMMENT ON SCHEMA ops IS 'Deployment settings, the history of the logic, and the errors the platform raises.';
 
-GRANT USAGE ON SCHEMA core, chat, rag, routing, inference, events, ops TO app, dba_readonly;
+GRANT USAGE ON SCHEMA core, chat, rag, routing, inference, events, compliance, ops TO app, dba_readonly;
 GRANT USAGE ON SCHEMA events TO relay;
 
 -- Functions are closed until a file of sql/ grants them, one by one.

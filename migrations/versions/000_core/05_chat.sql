@@ -9,7 +9,33 @@ CREATE TABLE chat.conversations (
   FOREIGN KEY (tenant_id, user_id) REFERENCES core.users ON DELETE CASCADE
 );
 CREATE INDEX conversations_user ON chat.conversations (tenant_id, user_id, updated_at DESC);
-COMMENT ON TABLE chat.conversations IS 'A thread of turns that one user owns.';
+COMMENT ON TABLE chat.conversations IS 'A thread of turns that one user owns. Nobody else sees it unless it is shared.';
+
+CREATE TABLE chat.shares (
+  tenant_id uuid NOT NULL,
+  id uuid NOT NULL DEFAULT gen_random_uuid(),
+  conversation_id uuid NOT NULL,
+  user_id uuid,
+  group_name text CHECK (group_name <> '' AND length(group_name) <= 255),
+  whole_tenant boolean NOT NULL DEFAULT false,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (tenant_id, id),
+  UNIQUE NULLS NOT DISTINCT (tenant_id, conversation_id, user_id, group_name, whole_tenant),
+  FOREIGN KEY (tenant_id, conversation_id) REFERENCES chat.conversations ON DELETE CASCADE,
+  FOREIGN KEY (tenant_id, user_id) REFERENCES core.users ON DELETE CASCADE,
+  CHECK (num_nonnulls(user_id, group_name) + whole_tenant::integer = 1)
+);
+CREATE INDEX shares_user ON chat.shares (tenant_id, user_id);
+CREATE INDEX shares_group ON chat.shares (tenant_id, group_name) WHERE group_name IS NOT NULL;
+CREATE INDEX shares_whole_tenant ON chat.shares (tenant_id) WHERE whole_tenant;
+COMMENT ON TABLE chat.shares IS 'Who may read a conversation besides its owner: a user, whoever has a group in the token, or everybody of the tenant.';
+
+-- What the policies of the conversations compare with; sql/chat/shared_with_me.sql is its present text.
+CREATE FUNCTION chat.shared_with_me() RETURNS uuid[]
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT NULL::uuid[] $$;
+GRANT EXECUTE ON FUNCTION chat.shared_with_me() TO app;
 
 CREATE TABLE chat.turns (
   tenant_id uuid NOT NULL,
@@ -102,4 +128,4 @@ COMMENT ON TABLE chat.citations IS 'The passages that an answer refers to by [n]
 COMMENT ON COLUMN chat.citations.chunk_id IS 'No foreign key: the chunk goes when its document is indexed again.';
 COMMENT ON COLUMN chat.citations.ordinal IS 'The n of [n] in the answer.';
 
-GRANT SELECT ON chat.conversations, chat.turns, chat.messages, chat.passages, chat.citations TO app;
+GRANT SELECT ON chat.conversations, chat.shares, chat.turns, chat.messages, chat.passages, chat.citations TO app;

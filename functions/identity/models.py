@@ -1,0 +1,247 @@
+"""The shapes of the identity function's requests and answers."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.text import Text
+
+MAX_OVERLAP_SECONDS = 30 * 24 * 3600
+MAX_PAGE = 1000
+BIGINT = 2**63
+
+Role = Literal["platform_admin", "tenant_admin", "member", "viewer", "auditor", "service"]
+Name = Annotated[Text, Field(max_length=100)]
+Subject = Annotated[Text, Field(max_length=255)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Scope = Annotated[Text, Field(max_length=50)]
+Tokens = Annotated[int, Field(ge=0, lt=BIGINT)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class User(BaseModel):
+    """A person or a service account."""
+
+    id: UUID
+    subject: str
+    kind: Literal["person", "service"]
+    name: str | None
+    email: str | None
+    roles: list[Role]
+    """Those that hold now, wherever they come from."""
+    groups: list[str]
+    active: bool
+    created_at: datetime
+    seen_at: datetime
+
+
+class Users(BaseModel):
+    """Users by subject."""
+
+    users: list[User]
+
+
+class Tenant(BaseModel):
+    """A tenant."""
+
+    id: UUID
+    slug: str
+    name: str
+    region: str
+    time_zone: str
+    active: bool
+    created_at: datetime
+
+
+class Tenants(BaseModel):
+    """Tenants by slug."""
+
+    tenants: list[Tenant]
+
+
+class Key(BaseModel):
+    """An API key without its secret."""
+
+    id: UUID
+    name: str
+    user_id: UUID
+    scopes: list[str] | None
+    status: Literal["active", "expired", "revoked"]
+    rate_limit_per_minute: int | None
+    token_budget_daily: int | None
+    token_budget_monthly: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    rotated_at: datetime | None
+    previous_until: datetime | None
+    """Until then the secret before the last rotation is good as well."""
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKey(Key):
+    """An API key with its secret, which is shown this once."""
+
+    key: str
+
+
+class Keys(BaseModel):
+    """API keys, newest first."""
+
+    keys: list[Key]
+
+
+class Me(BaseModel):
+    """Whom the request acts for, and what it may do."""
+
+    tenant: Tenant
+    user: User
+    key: Key | None
+    operations: list[str]
+
+
+class Operations(BaseModel):
+    """The table of core.operations()."""
+
+    operations: list[dict[str, Any]]
+
+
+class Grant(_Request):
+    """The roles granted to a user, or to whoever has a group in the token; instead of those granted before."""
+
+    user_id: UUID | None = None
+    group: Subject | None = None
+    roles: list[Role]
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if (self.user_id is None) == (self.group is None):
+            raise ValueError("name either user_id or group")
+        return self
+
+
+class Grants(BaseModel):
+    """Who was granted which roles."""
+
+    grants: list[Grant]
+
+
+class ServiceAccount(_Request):
+    """A user that acts by API keys alone."""
+
+    name: Name
+    roles: list[Role] = ["service"]
+
+
+class UserChange(_Request):
+    """Whether a user's requests are answered."""
+
+    active: bool
+
+
+class Erased(BaseModel):
+    """What was erased."""
+
+    user_id: UUID
+    conversations: int
+    keys: list[UUID]
+
+
+class KeyRequest(_Request):
+    """A key for the caller, or by a tenant_admin for a service account."""
+
+    name: Name
+    user_id: UUID | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=50)] | None = None
+    """All of the user's rights by default."""
+    expires_at: AwareDatetime | None = None
+    rate_limit_per_minute: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    token_budget_daily: Tokens | None = None
+    token_budget_monthly: Tokens | None = None
+
+
+class Rotation(_Request):
+    """How long the present secret stays good beside the new one."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = 0
+
+
+class TenantRequest(_Request):
+    """A tenant, and who administers it first."""
+
+    slug: Slug
+    name: Annotated[Text, Field(max_length=200)]
+    time_zone: Name = "UTC"
+    admin_subject: Subject | None = None
+
+
+class OwnTenantChange(_Request):
+    """What a tenant's own administrator changes; what is left out stays."""
+
+    name: Annotated[Text, Field(max_length=200)] | None = None
+    time_zone: Name | None = None
+
+
+class TenantChange(OwnTenantChange):
+    """What the platform's administrator changes."""
+
+    active: bool | None = None
+
+
+class UserPage(_Request):
+    """Users whose subject comes after one."""
+
+    after: Annotated[str, Field(max_length=255)] = ""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+
+
+class KeyFilter(_Request):
+    """Whose keys."""
+
+    user_id: UUID | None = None
+
+
+class Chain(_Request):
+    """Which log: the tenant's, or the platform's own."""
+
+    platform: bool = False
+
+
+class EntryPage(Chain):
+    """Entries after a number, of one action or all."""
+
+    after: Annotated[int, Field(ge=0, lt=BIGINT)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+    action: Annotated[Text, Field(max_length=100)] | None = None
+
+
+class Entry(BaseModel):
+    """An entry of the audit log."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    object: str
+    data: dict[str, Any]
+    hash: str
+
+
+class Entries(BaseModel):
+    """Entries, oldest first."""
+
+    entries: list[Entry]
+
+
+class Verdict(BaseModel):
+    """Whether a chain is whole, and if not where it breaks."""
+
+    intact: bool
+    breaks: list[dict[str, Any]]
+    entries: int
+    head: str | None

@@ -1,0 +1,16 @@
+"""API keys: hashed secrets, scopes, expiry, rotation."""
+
+from migrations import structure
+
+revision = "009_api_keys"
+down_revision = "000_core"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    structure.upgrade(revision)
+
+
+def downgrade() -> None:
+    structure.downgrade(revision)

@@ -1,0 +1,40 @@
+-- requires: 000_core
+-- Who may do what, in one table. A role that is listed may call the operation; a person or key with several roles may do what
+-- any of them may. A key is limited to its scopes besides. Reads marked audited leave an entry in the audit log each time.
+-- tests/functions/test_roles.py walks every route of every function with every role against this table.
+CREATE OR REPLACE FUNCTION core.operations()
+RETURNS TABLE (name text, scope text, roles text[], audited boolean, meaning text)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+  VALUES
+    ('me.read',           'identity:read',   '{platform_admin,tenant_admin,member,viewer,auditor,service}'::text[], false, 'Who am I, and what may I do'),
+    ('chat.ask',          'chat',            '{tenant_admin,member,service}',                        false, 'Ask a question'),
+    ('chat.read',         'chat:read',       '{tenant_admin,member,viewer,service}',                 false, 'Read a turn of one''s own, or one that is shared'),
+    ('chat.stop',         'chat',            '{tenant_admin,member,service}',                        false, 'Stop a turn of one''s own'),
+    ('chat.share',        'chat',            '{tenant_admin,member}',                                false, 'Say who else may read a conversation of one''s own'),
+    ('documents.write',   'documents',       '{tenant_admin,member,service}',                        false, 'Store a document'),
+    ('documents.read',    'documents:read',  '{tenant_admin,member,viewer,service}',                 false, 'See how far documents are'),
+    ('routing.explain',   'routing:read',    '{tenant_admin,member,viewer,service}',                 false, 'Ask which model would answer'),
+    ('routing.models',    'routing:read',    '{platform_admin,tenant_admin,member,viewer,service}',  false, 'List the models'),
+    ('keys.create',       'keys',            '{tenant_admin,member}',                                false, 'Make an API key: for oneself, or as tenant_admin for a service account'),
+    ('keys.read',         'keys',            '{tenant_admin,member,auditor}',                        false, 'List API keys: one''s own, or as tenant_admin or auditor all of the tenant'),
+    ('keys.rotate',       'keys',            '{tenant_admin,member}',                                false, 'Give an API key another secret'),
+    ('keys.revoke',       'keys',            '{tenant_admin,member}',                                false, 'End an API key'),
+    ('tenant.read',       'identity:read',   '{platform_admin,tenant_admin,member,viewer,auditor,service}', false, 'Read one''s own tenant'),
+    ('tenant.update',     'identity',        '{tenant_admin}',                                       false, 'Change one''s own tenant'),
+    ('users.read',        'identity:read',   '{tenant_admin,auditor}',                               true,  'Read the tenant''s users'),
+    ('users.create',      'identity',        '{tenant_admin}',                                       false, 'Make a service account'),
+    ('users.update',      'identity',        '{tenant_admin}',                                       false, 'Disable or enable a user'),
+    ('users.erase',       'identity',        '{tenant_admin}',                                       false, 'Erase a user and all that is the user''s own'),
+    ('roles.read',        'identity:read',   '{tenant_admin,auditor}',                               true,  'Read this table, and who was granted which role'),
+    ('roles.grant',       'identity',        '{platform_admin,tenant_admin}',                        false, 'Grant roles to a user or a group'),
+    ('audit.read',        'audit:read',      '{platform_admin,tenant_admin,auditor}',                true,  'Read the audit log: the tenant''s, or as platform_admin the platform''s'),
+    ('audit.verify',      'audit:read',      '{platform_admin,tenant_admin,auditor}',                false, 'Check the chain of the audit log'),
+    ('tenants.read',      'platform',        '{platform_admin}',                                     true,  'Read all tenants'),
+    ('tenants.create',    'platform',        '{platform_admin}',                                     false, 'Make a tenant'),
+    ('tenants.update',    'platform',        '{platform_admin}',                                     false, 'Change, suspend or resume a tenant')
+$$;
+
+COMMENT ON FUNCTION core.operations() IS
+  'Every operation of the HTTP functions: the scope that a key needs for it, the roles that may call it, whether each call is audited, and what it does.';
+GRANT EXECUTE ON FUNCTION core.operations() TO app, dba_readonly;
