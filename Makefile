@@ -60,7 +60,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift bench-cold bench-turn
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -74,6 +74,12 @@ db-rollback: install ## Undo the newest revision, or STEPS=n of them
 
 db-drift: install ## Name every function of the database that differs from sql/
 	@$(RUN) -m migrations.drift
+
+seed: install ## A first tenant, users, sample data; prints tokens and keys once (TENANT=slug NAME="..." FRESH_TOKENS=1)
+	@$(RUN) -m infra.seed
+
+bench-auth: install ## Verifying a token with a cached key, beside the bare signature; an API key beside a bare SELECT
+	@exec $(RUN) -m tests.benchmarks.auth
 
 bench-cold: install ## Cold start and memory of every function beside a bare Starlette + uvicorn; fails above the limits
 	@exec $(RUN) -m tests.benchmarks.cold_start --check
