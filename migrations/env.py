@@ -6,9 +6,11 @@ An advisory lock lets one migration run at a time, however many pods start it.
 import json
 
 from alembic import context
+from pydantic import ValidationError
 from sqlalchemy import Connection, create_engine, pool, text
 
 from migrations import logic, structure
+from shared.guards import malformed
 from shared.settings import get_settings
 
 LOCK_TIMEOUT = "5s"
@@ -45,7 +47,11 @@ def check_width(connection: Connection) -> None:
 
 def run() -> None:
     """Upgrade or downgrade over one connection."""
-    engine = create_engine(get_settings().migration_url("postgresql+psycopg"), poolclass=pool.NullPool)
+    try:
+        url = get_settings().migration_url("postgresql+psycopg")
+    except ValidationError as error:
+        raise SystemExit(f"Nothing was changed: {'; '.join(malformed(error))}") from None
+    engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_LOCK})
         connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))

@@ -2,7 +2,7 @@
 
 Everything else that is audited is written by the SQL that does it, in its own transaction. A refusal has no transaction that
 commits, so it is written here, afterwards. Whoever floods the platform with bad tokens must not fill the log with it: beyond
-MAX_A_MINUTE of one process, refusals are counted, and the next entry says how many it stands for.
+MAX_A_MINUTE of one process and kind, refusals are counted, and the next entry says how many it stands for.
 """
 
 import json
@@ -43,8 +43,8 @@ class Allowance:
         return True
 
 
-allowance = Allowance()
-"""The process's own."""
+allowances = {"login": Allowance(), "access": Allowance()}
+"""The process's own, by kind: rubbish from strangers does not keep out what known users try."""
 
 
 async def refusal(
@@ -58,6 +58,7 @@ async def refusal(
 ) -> None:
     """Record that a request was refused: kind `login` or `access`. The refusal stands whether or not this succeeds."""
     metrics.refusals().labels(kind).inc()
+    allowance = allowances[kind]
     if not allowance.take():
         return
     suppressed, allowance.suppressed = allowance.suppressed, 0

@@ -35,13 +35,13 @@ class Identity:
 
 
 class Unauthenticated(Problem):
-    """The 401 with the challenge that RFC 6750 asks for, and what only operators learn of it.
+    """The 401, and what only operators learn of it.
 
     `reason` is for log and audit; without one nobody has tried to log in. `tenant_id` is set where it is certain.
     """
 
     def __init__(self, detail: str, reason: str | None = None, tenant_id: UUID | None = None) -> None:
-        super().__init__("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        super().__init__("unauthenticated", detail)
         self.reason = reason
         self.tenant_id = tenant_id
 

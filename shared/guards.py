@@ -1,9 +1,20 @@
 """What a process in production refuses to start with: every development default that the operators' runbook names."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
-from shared.settings import DEV_BASE_URL, DEV_ISSUER, DEV_JWT_SECRET, DEV_ORIGINS, DEV_SECRET_KEY, Settings, with_scheme
+from pydantic import SecretStr, ValidationError
+
+from shared.settings import (
+    DEV_BASE_URL,
+    DEV_ISSUER,
+    DEV_JWT_SECRET,
+    DEV_ORIGINS,
+    DEV_SECRET_KEY,
+    Settings,
+    get_settings,
+    with_scheme,
+)
 
 MIN_SECRET_CHARS = 32
 ROUTED = ("model_light", "model_standard", "model_heavy")
@@ -18,7 +29,20 @@ REQUIRED = (
 """Variables whose default may be right in production, but only when somebody has said so."""
 
 
-def problems(settings: Settings, read: Iterable[str] | None = None) -> list[str]:
+def wrong_variables(read: Collection[str] | None = None) -> list[str]:
+    """Return what is wrong with the process's variables, malformed ones and forbidden defaults, as `problems` does."""
+    try:
+        return problems(get_settings(), read)
+    except ValidationError as error:
+        return malformed(error)
+
+
+def malformed(error: ValidationError) -> list[str]:
+    """Return a line for each variable that cannot be read, as `NAME: reason`, without its value."""
+    return [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors(include_input=False)]
+
+
+def problems(settings: Settings, read: Collection[str] | None = None) -> list[str]:
     """Return what is wrong, a line for each variable, as `NAME: reason`; nothing outside production.
 
     `read` names the fields that the process reads, where it does not read all. No line repeats a secret.
@@ -26,10 +50,14 @@ def problems(settings: Settings, read: Iterable[str] | None = None) -> list[str]
     if settings.environment != "prod":
         return []
     required = (*REQUIRED, *(ROUTED if settings.model_routing_enabled else ()))
-    found = {name: "must be set in production" for name in required if name not in settings.model_fields_set}
+    found = {name: "must be set in production" for name in required if _is_left_out(settings, name)}
     found |= {name: reason for name, check in CHECKS.items() if (reason := check(settings))}
     wanted = set(Settings.model_fields if read is None else read)
     return [f"{name.upper()}: {found[name]}" for name in Settings.model_fields if name in found and name in wanted]
+
+
+def _is_left_out(settings: Settings, name: str) -> bool:
+    return name not in settings.model_fields_set or getattr(settings, name) == ""
 
 
 def _secret_key(settings: Settings) -> str:
@@ -60,12 +88,14 @@ def _public_base_url(settings: Settings) -> str:
 def _cors_allowed_origins(settings: Settings) -> str:
     if settings.cors_allowed_origins == DEV_ORIGINS:
         return "must be changed from default"
-    return "must name each origin: * is not one" if "*" in settings.cors_allowed_origins else ""
+    return "must name each origin: * and null are none" if {"*", "null"} & set(settings.cors_allowed_origins) else ""
 
 
 def _default_of(name: str) -> Callable[[Settings], str]:
     def check(settings: Settings) -> str:
         value, default = getattr(settings, name), Settings.model_fields[name].default
+        if isinstance(value, SecretStr) and not value.get_secret_value():
+            return "must be set in production"
         return "must be changed from default" if value == default else ""
 
     return check

@@ -87,7 +87,7 @@ def application(title: str, operations: Sequence[Operation]) -> Response:
         routes.append(Route("/docs", serve_page, methods=["GET"]))
     # Browsers of the listed origins only; a bearer token is no credential in the sense of CORS, so that no cookie is sent.
     answering = CORSMiddleware(
-        ProblemResponses(Router(_merged(routes))),
+        ProblemResponses(Router(_merged(routes), redirect_slashes=False)),
         allow_origins=get_settings().cors_allowed_origins,
         allow_methods=METHODS,
         allow_headers=REQUEST_HEADERS,

@@ -7,6 +7,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
+CHALLENGE = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+"""What each 401 says (RFC 9110, section 15.5.2; RFC 6750, section 3)."""
 TYPE_PREFIX = "urn:enterprise-agents:problem:"
 
 
@@ -72,7 +74,7 @@ class Problem(Exception):
         self.code = code
         self.detail = detail
         self.extra = dict(extra or {})
-        self.headers = dict(headers or {})
+        self.headers = (CHALLENGE if code == "unauthenticated" else {}) | dict(headers or {})
 
     @property
     def status(self) -> int:

@@ -68,17 +68,10 @@ def main() -> None:
 
 def _load() -> "tuple[Service, int]":
     """Return the service and the port that the environment describes; ends the process with a message otherwise."""
-    from pydantic import ValidationError
-
     from shared import guards, logs
-    from shared.settings import get_settings
 
     logs.configure()
-    wrong = []
-    try:
-        wrong += guards.problems(get_settings())
-    except ValidationError as error:
-        wrong += [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    wrong = guards.wrong_variables()
     source, target = os.environ.get("FUNCTION_SOURCE", ""), os.environ.get("FUNCTION_TARGET", "")
     if not Path(source).is_file():
         wrong.append(f"FUNCTION_SOURCE: names no file: {source!r}")

@@ -23,7 +23,7 @@ DEV_AUDIENCE = "enterprise-agents-api"
 class Settings(BaseSettings):
     """Every variable that the platform reads. Field names are the variables in lower case; units are in the names."""
 
-    model_config = SettingsConfigDict(extra="ignore")
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
     environment: Literal["dev", "prod", "test"] = "dev"
     secret_key: SecretStr = SecretStr(DEV_SECRET_KEY)

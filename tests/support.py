@@ -15,6 +15,8 @@ from shared.auth import issue_dev_token
 from shared.settings import DEV_JWT_SECRET
 
 WIDTH = 384
+ISSUED: set[str] = set()
+"""Credentials that a test made or sent: none of them may be logged."""
 PASSWORDS = {"app": "app-test", "relay": "relay-test", "dba_readonly": "dba-test"}
 
 TEST_ENVIRONMENT = {
@@ -161,4 +163,5 @@ def bearer(
 ) -> dict[str, str]:
     """Return the Authorization header of a subject of a tenant."""
     token = issue_dev_token(secret=DEV_JWT_SECRET, tenant_id=tenant, subject=subject, roles=roles, groups=groups)
+    ISSUED.add(token)
     return {"Authorization": f"Bearer {token}"}

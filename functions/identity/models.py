@@ -196,7 +196,7 @@ class TenantChange(OwnTenantChange):
 class UserPage(_Request):
     """Users whose subject comes after one."""
 
-    after: Annotated[str, Field(max_length=255)] = ""
+    after: Annotated[Text, Field(max_length=255)] | Literal[""] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
 
 

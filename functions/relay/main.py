@@ -28,6 +28,8 @@ POST_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 """The notification is a hint and may be missed; so often the outbox is looked at anyway."""
 RECONNECT_SECONDS = 1.0
+READ = ("environment", "database_url")
+"""The variables of the platform that a relay reads."""
 ACCEPTED = range(200, 300)
 UNSENDABLE = 400
 
@@ -127,7 +129,7 @@ async def main() -> None:
     sink = os.environ.get("K_SINK")
     if not sink:
         sys.exit("Refusing to start: K_SINK names no broker.")
-    if wrong := guards.problems(get_settings(), read=("database_url",)):
+    if wrong := guards.wrong_variables(read=READ):
         sys.exit(f"Refusing to start: {'; '.join(wrong)}")
     overrides = json.loads(os.environ.get("K_CE_OVERRIDES") or "{}").get("extensions", {})
     dsn = get_settings().database_dsn()

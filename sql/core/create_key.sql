@@ -15,11 +15,7 @@ DECLARE
   v_unknown text[] := ARRAY(SELECT unnest(p_scopes) EXCEPT SELECT o.scope FROM core.operations() AS o);
 BEGIN
   PERFORM core.require_operation('keys.create');
-  -- A key for another person would let its maker act as that person.
-  IF v_owner IS DISTINCT FROM core.current_user_id() AND NOT (
-    core.has_role('tenant_admin') AND EXISTS (
-      SELECT FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_owner AND (u.kind = 'service' OR core.is_operator()))
-  ) THEN
+  IF NOT core.may_act_by(v_owner) THEN
     PERFORM ops.raise_problem('forbidden', 'A key is for oneself or, made by a tenant_admin, for a service account.');
   END IF;
   IF cardinality(v_unknown) > 0 OR cardinality(p_scopes) = 0 THEN

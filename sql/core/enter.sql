@@ -53,7 +53,7 @@ BEGIN
   -- 2. Whether it may.
   SELECT o.scope, o.roles, o.audited INTO v_operation FROM core.operations() AS o WHERE o.name = p_operation;
   v_roles := core.effective_roles(p_tenant_id, v_user.id);
-  IF v_operation.roles IS NULL OR NOT v_operation.roles && v_roles THEN
+  IF v_operation.roles IS NULL OR NOT v_operation.roles && (v_roles || 'anyone'::text) THEN
     PERFORM ops.raise_problem('forbidden', format('None of your roles may do this: %s.', p_operation),
                               jsonb_build_object('operation', p_operation, 'roles', v_roles));
   ELSIF NOT core.scopes_cover(v_key.scopes, v_operation.scope) THEN

@@ -1,13 +1,13 @@
 -- requires: 000_core
 -- Who may do what, in one table. A role that is listed may call the operation; a person or key with several roles may do what
--- any of them may. A key is limited to its scopes besides. Reads marked audited leave an entry in the audit log each time.
+-- any of them may; `anyone` is whoever has a good token or key, also without a role. A key is limited to its scopes besides. Reads marked audited leave an entry in the audit log each time.
 -- tests/functions/test_roles.py walks every route of every function with every role against this table.
 CREATE OR REPLACE FUNCTION core.operations()
 RETURNS TABLE (name text, scope text, roles text[], audited boolean, meaning text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$
   VALUES
-    ('me.read',           'identity:read',   '{platform_admin,tenant_admin,member,viewer,auditor,service}'::text[], false, 'Who am I, and what may I do'),
+    ('me.read',           'identity:read',   '{anyone}'::text[],                                     false, 'Who am I, and what may I do'),
     ('chat.ask',          'chat',            '{tenant_admin,member,service}',                        false, 'Ask a question'),
     ('chat.read',         'chat:read',       '{tenant_admin,member,viewer,service}',                 false, 'Read a turn of one''s own, or one that is shared'),
     ('chat.stop',         'chat',            '{tenant_admin,member,service}',                        false, 'Stop a turn of one''s own'),

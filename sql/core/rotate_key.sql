@@ -9,11 +9,8 @@ DECLARE
   v_key core.api_keys := core.manageable_key(p_key_id);
 BEGIN
   PERFORM core.require_operation('keys.rotate');
-  -- Whoever gets the new secret acts as the key's user.
-  IF v_key.user_id IS DISTINCT FROM core.current_user_id() AND NOT EXISTS (
-    SELECT FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_key.user_id AND (u.kind = 'service' OR core.is_operator())
-  ) THEN
-    PERFORM ops.raise_problem('forbidden', 'Another person''s key can be revoked, not rotated.');
+  IF NOT core.may_act_by(v_key.user_id) THEN
+    PERFORM ops.raise_problem('forbidden', 'Another''s key can be revoked, not rotated, unless it is that of a service account which may do no more than you.');
   ELSIF core.key_refusal(v_key) IS NOT NULL THEN
     PERFORM ops.raise_problem('conflict', format('The key is %s.', core.key_refusal(v_key)), jsonb_build_object('key_id', p_key_id));
   END IF;

@@ -11,7 +11,7 @@ AS $$
     'operations', (
       SELECT coalesce(jsonb_agg(o.name ORDER BY o.name), '[]')
       FROM core.operations() AS o
-      WHERE o.roles && core.effective_roles(t.id, u.id)
+      WHERE o.roles && (core.effective_roles(t.id, u.id) || 'anyone'::text)
         AND core.scopes_cover((SELECT k.scopes FROM core.api_keys AS k WHERE k.tenant_id = t.id AND k.id = own.key_id), o.scope)))
   FROM core.tenants AS t
   JOIN core.users AS u ON u.tenant_id = t.id AND u.id = core.require_user()

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
+
+from tests.support import ISSUED
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message
@@ -15,6 +18,9 @@ Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 LONGEST_SECONDS = 30
+SHORTEST_CREDENTIAL = 20
+"""What is shorter was made up by a test, and is a word that may stand elsewhere."""
+API_KEY = re.compile(rb"eak_[0-9a-f]{32}_[0-9a-f]{32}_[\w-]{43}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Exchange:
     def __init__(self, app: "ASGIApp", method: str, url: str, headers: Headers, body: Iterable[bytes]) -> None:
         self._app = app
         parts = urlsplit(url)
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+        sent = {value.partition(" ")[2] for name, value in pairs if name.lower() == "authorization"}
+        ISSUED.update(credential for credential in sent if len(credential) >= SHORTEST_CREDENTIAL)
         self._scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -135,4 +143,5 @@ async def call(
     parts = (body,) if isinstance(body, bytes) else body
     async with exchange(app, method, url, headers, parts) as under_way, asyncio.timeout(LONGEST_SECONDS):
         content = b"".join([chunk async for chunk in under_way.chunks()])
+    ISSUED.update(key.decode() for key in API_KEY.findall(content))
     return Reply(under_way.status, under_way.headers, content)

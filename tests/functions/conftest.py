@@ -1,11 +1,13 @@
 """The functions in this process, on real PostgreSQL and Redis, before a model server that stands in or misbehaves."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -18,14 +20,17 @@ from infra.local.model_server.embeddings import Encoder
 from infra.local.model_server.server import create_app
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.redis import EmbeddedRedis
+from shared.auth import provider_keys
 from shared.runtime import runtime
 from shared.service import Service
 from shared.serving import build
 from shared.settings import get_settings
 from tests.conftest import janitor
+from tests.functions import identity_provider
+from tests.functions.leaks import Watch
 from tests.functions.platform import Platform
 from tests.functions.upstream import Upstream, misbehaving
-from tests.support import PASSWORDS, TEST_ENVIRONMENT, Database
+from tests.support import ISSUED, PASSWORDS, TEST_ENVIRONMENT, Database
 
 SOURCES = {
     "chat": "functions/chat/main.py",
@@ -37,6 +42,16 @@ SOURCES = {
     "ingestion": "functions/ingestion/main.py",
     "routing": "functions/routing/main.py",
 }
+
+
+@pytest.fixture(autouse=True)
+def watch() -> Iterator[Watch]:
+    """What was logged during the test; no secret may be in it."""
+    ISSUED.clear()
+    watch = Watch()
+    with watch.watching():
+        yield watch
+    assert not watch.leaked()
 
 
 @cache
@@ -110,8 +125,25 @@ async def platform(
     for name, value in (TEST_ENVIRONMENT | variables).items():
         monkeypatch.setenv(name, value)
     get_settings.cache_clear()
+    # What a service is built with it keeps; a test that changes the environment builds its own.
+    for target in SOURCES:
+        serve(target)
     yield Platform(database, tenants, serve, redis_server.url)
     await close()
+
+
+@pytest.fixture
+def prod(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Platform]:
+    """The platform as in production, with the provider's keys in a file: no network."""
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(identity_provider.JWKS))
+    for name, value in identity_provider.VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JWKS_LOCAL_PATH", str(path))
+    get_settings.cache_clear()
+    provider_keys.cache_clear()
+    yield platform
+    provider_keys.cache_clear()
 
 
 async def close() -> None:

@@ -30,6 +30,20 @@ def binary(event: dict[str, Any]) -> tuple[dict[str, str], bytes]:
     return attributes(event, {}), json.dumps(event["data"]).encode()
 
 
+PLATFORM_CHAIN = UUID(int=0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of the audit log."""
+
+    seq: int
+    actor: str
+    action: str
+    object: str
+    data: dict[str, Any]
+
+
 Mode = Callable[[dict[str, Any]], tuple[dict[str, str], bytes]]
 
 
@@ -152,9 +166,20 @@ class Platform:
             "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
             "events.outbox", "events.inbox",
+            "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares",
         )  # fmt: skip
         with self.database.connect() as operator:
             return {table: operator.value(f"SELECT count(*) FROM {table}") for table in tables}
+
+    def audited(self, chain: UUID | None = None, after: int = 0) -> list[Entry]:
+        """Return the entries of a tenant's audit log, or of the platform's own, after a number."""
+        with self.database.connect() as operator:
+            rows = operator.query(
+                "SELECT seq, actor, action, object, data FROM compliance.audit_log"
+                " WHERE tenant_id = %s AND seq > %s ORDER BY seq",
+                [chain or PLATFORM_CHAIN, after],
+            )
+        return [Entry(*row) for row in rows]
 
     def held(self) -> int:
         """Return the tokens that open reservations hold."""

@@ -31,7 +31,9 @@ def schema() -> xmlschema.XMLSchema:
     return xmlschema.XMLSchema(str(folder / "saml-schema-metadata-2.0.xsd"), locations=local, allow="local")
 
 
-@pytest.mark.parametrize("base", ["https://agents.example.com", "https://agents.example.com/platform/", "https://ü.example"])
+@pytest.mark.parametrize(
+    "base", ["https://agents.example.com", "https://agents.example.com/platform/", "https://ü.example"]
+)
 def test_the_metadata_is_valid(schema: xmlschema.XMLSchema, base: str) -> None:
     schema.validate(metadata(base))
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from infra.local.assembly import MANIFESTS, ROOT
-from infra.local.manifests import Service, Trigger, load
+from infra.local.manifests import Container, Service, Trigger, load
+from shared import guards
 from shared.events import EVENT_TYPES
 from shared.settings import Settings
 from tests.manifests.conftest import Object, files_on_disk
@@ -160,6 +161,52 @@ def test_config_values_are_valid_settings(objects: dict[str, Object], monkeypatc
     settings = Settings()
     assert settings.embedding_dimensions == int(data["EMBEDDING_DIMENSIONS"])
     assert data["ENVIRONMENT"] == "prod"
+
+
+SECRET = {
+    "DATABASE_URL": "postgresql://app:made-up@postgres:5432/enterprise_agents",
+    "RELAY_DATABASE_URL": "postgresql://relay:made-up@postgres:5432/enterprise_agents",
+    "REDIS_URL": "rediss://:made-up@redis:6379/0",
+    "LITELLM_API_KEY": "sk-made-up",
+    "SECRET_KEY": "made-up-" * 4,
+}
+"""What the Secret holds in production: DEV_JWT_SECRET is left out."""
+
+
+def in_cluster(container: Container, objects: dict[str, Object], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings that a container sees in a cluster."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in container.environment(objects["ConfigMap/enterprise-agents"]["data"], SECRET).items():
+        monkeypatch.setenv(name, value)
+    return Settings()
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_start_in_production(
+    objects: dict[str, Object], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = in_cluster(LOADED.services[name].container, objects, monkeypatch)
+    assert settings.environment == "prod"
+    assert guards.problems(settings) == []
+
+
+def test_a_source_may_start_in_production(objects: dict[str, Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    [relay] = LOADED.sources
+    settings = in_cluster(relay.container, objects, monkeypatch)
+    assert settings.environment == "prod"
+    assert settings.database_dsn() == SECRET["RELAY_DATABASE_URL"]
+    assert guards.problems(settings, read=("database_url",)) == []
+
+
+def test_the_secrets_keys_are_those_that_the_config_map_tells_of() -> None:
+    containers = [service.container for service in LOADED.services.values()]
+    containers += [source.container for source in LOADED.sources]
+    named = {v.secret_key: v.optional for c in containers for v in c.variables if v.secret_key}
+    assert {key for key, optional in named.items() if not optional} == set(SECRET)
+    assert {key for key, optional in named.items() if optional} == {"DEV_JWT_SECRET"}
+    told = (MANIFESTS / "configmap.yaml").read_text()
+    assert all(f"#   {key} " in told for key in named)
 
 
 def test_kustomize_puts_everything_into_one_namespace(rendered: list[Object], objects: dict[str, Object]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.stack.platform import Platform
+from tests.stack.platform import Platform, leaking
 from tests.stack.reader import User, connections
 
 HERE = Path(__file__).parent
@@ -31,7 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform whose demo tenant has one document; tests may kill its parts, which come back."""
+    """A platform whose demo tenant has one document; tests may kill its parts, which come back.
+
+    Whatever the tests did, no secret is in its logs.
+    """
     platform = Platform.in_folder(tmp_path_factory.mktemp("stack") / "state")
 
     async def prepare() -> None:
@@ -41,6 +44,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with platform.stack:
         asyncio.run(prepare())
         yield platform
+        secrets = platform.secrets()
+    logs = platform.stack.state.logs
+    assert any(logs.glob("chat.log*"))
+    assert not leaking(logs, secrets)
 
 
 @pytest.fixture

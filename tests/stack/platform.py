@@ -1,10 +1,11 @@
 """A started stack as its operator sees it: processes to kill, the database, and the logs when something is late."""
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psycopg
 
 from infra.local.readiness import answers, health_path
 from infra.local.stack import Stack, silent
+from tests.functions.leaks import leaks, passwords
 
 PATIENCE_SECONDS = 30.0
 """Far more than anything here takes; what is not there by then does not come."""
@@ -31,11 +33,19 @@ VARIABLES = {
 """Quick to find what died, and slow enough in its answers that something can die in the middle of one."""
 
 
+def leaking(folder: Path, secrets: Collection[str]) -> dict[str, set[str]]:
+    """Return the logs of a folder that hold secrets, each with the kinds of them."""
+    found = {log.name: leaks(log.read_text(errors="replace"), secrets) for log in folder.iterdir() if log.is_file()}
+    return {name: kinds for name, kinds in found.items() if kinds}
+
+
 @dataclass
 class Platform:
     """A throw-away stack."""
 
     stack: Stack
+    issued: set[str] = field(default_factory=set)
+    """The tokens of its users."""
     _killed: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -79,6 +89,15 @@ class Platform:
             lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:] if log.exists() else ["(no log)"]
             shown.append("\n".join([f"--- {part}", *lines]))
         return "\n".join(shown)
+
+    def secrets(self) -> set[str]:
+        """Return what no log of this stack may hold."""
+        state, connections = self.stack.state, self.stack.connections
+        urls = (connections.database_url, connections.relay_database_url, connections.migration_database_url)
+        kept = json.loads((state.path / "passwords.json").read_text())
+        assert kept, "the stack keeps its passwords elsewhere"
+        key = os.environ.get("LITELLM_API_KEY", "sk-dev-key")
+        return {*self.issued, *kept.values(), *passwords([*urls, connections.redis_url]), key}
 
     def query(self, statement: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a statement, with the rights of the role that migrates."""

@@ -104,7 +104,9 @@ class User:
         self.platform = platform
         self.tenant = tenant
         self._session = session
-        self._headers = {"Authorization": f"Bearer {platform.stack.token_for(tenant, subject=subject)}"}
+        token = platform.stack.token_for(tenant, subject=subject)
+        platform.issued.add(token)
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     @asynccontextmanager
     async def ask(self, message: str, *, key: str | None = None) -> AsyncIterator[Connection]:
