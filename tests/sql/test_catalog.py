@@ -15,6 +15,10 @@ ACTS_FOR_A_TENANT = re.compile(r"core\.(require|current)_tenant\(\)")
 GOLDEN = Path(__file__).parent / "privileges.json"
 ROLES = ("app", "relay", "dba_readonly")
 
+SAME_TENANT = r"(tenant_)?id = \( SELECT core\.current_tenant\(\) AS current_tenant\)"
+OF_THE_TENANT = rf"^\(({SAME_TENANT}|\({SAME_TENANT}\) AND .+)\)$"
+"""As PostgreSQL writes an expression that is this comparison alone, or has it before AND; one with OR begins otherwise."""
+
 OWN = "pg_get_userbyid(n.nspowner) = 'ea_owner'"
 LINTS = {
     "a table without a comment": f"""
@@ -38,10 +42,12 @@ LINTS = {
         WHERE 'app'::regrole = ANY (p.polroles)
           AND regexp_replace(concat(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)),
                              '\\( SELECT [a-z_]+\\.[a-z_]+\\(\\) AS [a-z_]+\\)', '', 'g') ~ '[a-z_]+\\('""",
-    "a policy of the functions that does not ask for the tenant": """
+    "a policy of the functions that does not ask for the tenant": f"""
         SELECT p.polrelid::regclass || '.' || p.polname FROM pg_policy p
+        CROSS JOIN LATERAL (
+          SELECT pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes) AS e
         WHERE 'app'::regrole = ANY (p.polroles)
-          AND pg_get_expr(p.polqual, p.polrelid) !~ '^\\(*(tenant_)?id = \\( SELECT core.current_tenant\\(\\)'""",
+          AND NOT (coalesce(e.reads, e.writes) ~ '{OF_THE_TENANT}' AND coalesce(e.writes, e.reads) ~ '{OF_THE_TENANT}')""",
     "a function with the owner's rights whose search path is not pinned": f"""
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OWN} AND p.prosecdef AND NOT coalesce(p.proconfig::text ~ 'search_path=pg_catalog,.*pg_temp', false)""",
