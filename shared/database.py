@@ -1,8 +1,10 @@
 """PostgreSQL as the functions see it: one call, one round trip, admitted for one user and one operation."""
 
 import json
+import math
 import select
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import psycopg
@@ -64,8 +66,23 @@ class Database:
         rows = await self.rows(function, actor, **arguments)
         return next(iter(rows[0].values()))
 
+    async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
+        """Return the one value of a function that locks a row which many want; otherwise as `call`.
+
+        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one in
+        the same round trip waits: the log is one sequence, so what is on disk after the second includes the first. Nobody
+        learns of the first before that. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
+        """
+        rows = await self._rows(function, actor, arguments, early=True)
+        return next(iter(rows[0].values()))
+
     async def rows(self, function: str, actor: Actor | None = None, /, **arguments: object) -> list[Row]:
         """Return the rows of a set-returning function; otherwise as `call`."""
+        return await self._rows(function, actor, arguments)
+
+    async def _rows(
+        self, function: str, actor: Actor | None, arguments: Mapping[str, object], *, early: bool = False
+    ) -> list[Row]:
         query = sql.SQL("SELECT * FROM {}({})").format(
             sql.Identifier(*function.split(".")),
             sql.SQL(", ").join(
@@ -74,7 +91,7 @@ class Database:
         )
         try:
             async with self._pool.connection() as connection:
-                return await _run(connection, query, arguments, actor)
+                return await _run(connection, query, arguments, actor, early=early)
         except PoolTimeout as error:
             raise unavailable() from error
         except psycopg.Error as error:
@@ -102,14 +119,24 @@ async def _check_open(connection: AsyncConnection[Row]) -> None:
 
 ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s)"
 ENTER_FUNCTION = "SELECT core.enter_function(%s, %s)"
+COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
+WAIT_FOR_DISK = "SELECT pg_logical_emit_message(true, 'flush', '')"
+"""The smallest transaction that writes to the log."""
 
 
 async def _run(
-    connection: AsyncConnection[Row], query: sql.Composed, arguments: Mapping[str, object], actor: Actor | None
+    connection: AsyncConnection[Row],
+    query: sql.Composed,
+    arguments: Mapping[str, object],
+    actor: Actor | None,
+    *,
+    early: bool,
 ) -> list[Row]:
     if actor is None:
         return await (await connection.execute(query, arguments)).fetchall()
-    async with connection.pipeline():
+    async with connection.pipeline() as pipeline:
+        if early:
+            await connection.execute(COMMIT_EARLY)
         if isinstance(actor, Principal):
             await connection.execute(
                 ENTER_USER,
@@ -127,7 +154,11 @@ async def _run(
         else:
             await connection.execute(ENTER_FUNCTION, (actor.tenant_id, actor.function))
         cursor = await connection.execute(query, arguments)
-        return await cursor.fetchall()
+        if early:
+            await pipeline.sync()
+            await connection.execute(WAIT_FOR_DISK)
+    # Only now has everything been answered.
+    return await cursor.fetchall()
 
 
 def unavailable() -> Problem:
@@ -138,8 +169,14 @@ def unavailable() -> Problem:
 def problem_of(code: str, error: psycopg.Error) -> Problem:
     """Translate an error that ops.raise_problem raised."""
     detail = error.diag.message_detail
-    return Problem(
-        code,
-        error.diag.message_primary or str(error),
-        extra=json.loads(detail) if detail else None,
-    )
+    extra = json.loads(detail) if detail else {}
+    return Problem(code, error.diag.message_primary or str(error), extra=extra, headers=_retry_after(extra))
+
+
+def _retry_after(extra: Mapping[str, Any]) -> dict[str, str]:
+    """Return the Retry-After header of a problem that says when it will be over (RFC 9110, section 10.2.3)."""
+    moment = extra.get("resets_at") or extra.get("retry_at")
+    if not isinstance(moment, str):
+        return {}
+    seconds = (datetime.fromisoformat(moment) - datetime.now(UTC)).total_seconds()
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -20,9 +20,9 @@ RETRY_DELAYS_SECONDS = (0.2, 1.0)
 ERROR_EXCERPT = 300
 
 
-def endpoint(settings: Settings) -> str:
-    """Return the base URL of the OpenAI-compatible API, which ends with /v1 whether or not the variable does."""
-    base = settings.litellm_base_url.rstrip("/")
+def endpoint(base_url: str) -> str:
+    """Return the base URL of an OpenAI-compatible API, which ends with /v1 whether or not the given one does."""
+    base = base_url.rstrip("/")
     return base if base.endswith("/v1") else f"{base}/v1"
 
 
@@ -59,7 +59,7 @@ async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: fl
     }
     try:
         async with runtime.http().post(
-            f"{endpoint(settings)}/embeddings",
+            f"{endpoint(settings.litellm_base_url)}/embeddings",
             data=json.dumps(body, ensure_ascii=False).encode(),
             headers=headers,
             timeout=ClientTimeout(timeout_seconds),

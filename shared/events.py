@@ -23,7 +23,12 @@ from shared.text import is_storable
 INFERENCE_REQUESTED = "com.enterprise-agents.inference.requested.v1"
 INGESTION_SUBMITTED = "com.enterprise-agents.ingestion.submitted.v1"
 INGESTION_RECEIVED = "com.enterprise-agents.ingestion.received.v1"
-EVENT_TYPES = frozenset({INFERENCE_REQUESTED, INGESTION_SUBMITTED, INGESTION_RECEIVED})
+CONSUMED = frozenset({INFERENCE_REQUESTED, INGESTION_SUBMITTED, INGESTION_RECEIVED})
+"""What the platform's own functions take; each has a Trigger."""
+BUDGET_REACHED = "com.enterprise-agents.budget.reached.v1"
+PUBLISHED = frozenset({BUDGET_REACHED})
+"""What is told to whoever subscribes: the platform itself does nothing with it."""
+EVENT_TYPES = CONSUMED | PUBLISHED
 """The platform's event catalogue."""
 
 PING = "dev.knative.sources.ping"

@@ -44,6 +44,10 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "idempotency_conflict": ProblemType(HTTPStatus.CONFLICT, "The idempotency key belongs to another request", "EA003"),
     "budget_exceeded": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The token budget is used up", "EA004"),
     "lease_lost": ProblemType(HTTPStatus.CONFLICT, "The work is in other hands", "EA005"),
+    "budget_paused": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The budget is paused", "EA014"),
+    "no_healthy_model": ProblemType(
+        HTTPStatus.SERVICE_UNAVAILABLE, "Every model that could answer is failing", "EA015"
+    ),
     "no_model": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "No model can answer", "EA006"),
     "in_progress": ProblemType(HTTPStatus.CONFLICT, "The work is in progress elsewhere"),
     "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),

@@ -13,6 +13,7 @@ from functions.chat.follow import follow
 from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
 from shared import logs, metrics
 from shared.access import Admission, admitted
+from shared.database import Database
 from shared.embeddings import embed
 from shared.http import read_json
 from shared.principal import Principal
@@ -43,8 +44,8 @@ async def ask(request: Request) -> Response:
     embedding = await _embed(question.message)
     embedded = time.perf_counter()
     database = await runtime.database()
-    accepted = await database.call(
-        "chat.begin_turn",
+    accepted = await _begin(
+        database,
         admission.principal,
         p_message=question.message,
         p_embedding=embedding,
@@ -80,6 +81,18 @@ async def ask(request: Request) -> Response:
         media_type="text/event-stream",
         headers=headers,
     )
+
+
+async def _begin(database: Database, principal: Principal, **arguments: object) -> dict[str, Any]:
+    """Begin the turn; raises Problem. That a budget was found full is noted, because the refused transaction leaves nothing."""
+    try:
+        accepted: dict[str, Any] = await database.call_releasing_early("chat.begin_turn", principal, **arguments)
+    except Problem as problem:
+        if problem.code == "budget_exceeded":
+            full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}
+            await database.call("budget.note_exhausted", principal, **full)
+        raise
+    return accepted
 
 
 async def show(request: Request) -> Response:

@@ -50,6 +50,7 @@ class Run:
     text: list[str] = field(default_factory=list)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    first_token_seconds: float | None = None
 
     def ids(self) -> dict[str, object]:
         """Return what a log line needs."""
@@ -128,12 +129,13 @@ async def _generate(run: Run, claim: dict[str, Any]) -> None:
 
 async def _stream_answer(run: Run, claim: dict[str, Any]) -> None:
     begun = time.perf_counter()
-    items = generate(claim["model"], claim["messages"], claim["max_tokens"], get_settings())
+    items = generate(claim["model"], claim["messages"], claim["max_tokens"], get_settings(), claim["endpoint"])
     async with aclosing(items):
         async for item in items:
             if isinstance(item, Token):
                 if not run.text:
-                    metrics.steps().labels("first_token").observe(time.perf_counter() - begun)
+                    run.first_token_seconds = time.perf_counter() - begun
+                    metrics.steps().labels("first_token").observe(run.first_token_seconds)
                 run.text.append(item.text)
                 await run.stream.token(item.text)
             else:
@@ -170,6 +172,7 @@ async def _complete(run: Run, status: str) -> None:
         p_content="".join(run.text),
         p_prompt_tokens=run.prompt_tokens,
         p_completion_tokens=run.completion_tokens,
+        p_first_token_ms=run.first_token_seconds and run.first_token_seconds * 1000,
         p_event_source=run.event.source,
         p_event_id=run.event.id,
     )
@@ -200,7 +203,7 @@ async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
     """
     for delay in (*END_RETRY_SECONDS, None):
         try:
-            turn: dict[str, Any] = await run.database.call(function, run.actor, **arguments)
+            turn: dict[str, Any] = await run.database.call_releasing_early(function, run.actor, **arguments)
         except Problem as problem:
             if problem.code != "database_unavailable" or delay is None:
                 raise

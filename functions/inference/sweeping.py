@@ -16,6 +16,8 @@ async def sweep(event: Event) -> None:
     documents = await database.call("rag.sweep_documents")
     if documents:
         logs.warning("documents_swept", count=documents, event_id=event.id)
+    if expired := await database.call("budget.expire"):
+        logs.warning("reservations_expired", count=expired, event_id=event.id)
     for row in await database.rows("inference.sweep"):
         logs.warning(
             "job_swept",

@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +49,29 @@ class Usage:
     completion_tokens: int
 
 
-@cache
-def client() -> "AsyncOpenAI":
-    """Return the process's client."""
+_clients: "dict[str, AsyncOpenAI]" = {}
+
+
+def client(base_url: str) -> "AsyncOpenAI":
+    """Return the process's client of an endpoint."""
+    if base_url not in _clients:
+        _clients[base_url] = _new_client(base_url)
+    return _clients[base_url]
+
+
+async def close_clients() -> None:
+    """Close every client."""
+    while _clients:
+        _, closing = _clients.popitem()
+        await closing.close()
+
+
+def _new_client(base_url: str) -> "AsyncOpenAI":
     from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
     settings = get_settings()
     return AsyncOpenAI(
-        base_url=endpoint(settings),
+        base_url=endpoint(base_url),
         api_key=settings.litellm_api_key.get_secret_value(),
         http_client=DefaultAioHttpClient(),
         timeout=Timeout(
@@ -70,7 +84,11 @@ def client() -> "AsyncOpenAI":
 
 
 async def generate(
-    model: str, messages: "list[ChatCompletionMessageParam]", max_tokens: int, settings: Settings
+    model: str,
+    messages: "list[ChatCompletionMessageParam]",
+    max_tokens: int,
+    settings: Settings,
+    base_url: str | None = None,
 ) -> AsyncGenerator[Token | Usage, None]:
     """Yield the answer's tokens, which can be stored as they are, and the usage if the server reports it.
 
@@ -82,7 +100,7 @@ async def generate(
     from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAIError
 
     try:
-        async with client().chat.completions.with_streaming_response.create(
+        async with client(base_url or settings.litellm_base_url).chat.completions.with_streaming_response.create(
             model=model,
             messages=messages,
             max_tokens=max_tokens,

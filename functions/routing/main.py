@@ -1,76 +1,89 @@
-"""The `routing` function: which model would answer, and why."""
-
-from typing import Annotated
+"""The `routing` function: which model would answer and why, budgets and usage; `probe` asks models that had failed."""
 
 from functions_framework.aio import http
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from shared.access import admitted
-from shared.http import Operation, application, read_json
-from shared.runtime import runtime
-from shared.text import Text
+from functions.routing import decisions, models, probing, spending
+from shared.events import PING, consume
+from shared.http import Operation, application
 
-MAX_BODY_BYTES = 1024 * 1024
+DECISIONS = [
+    Operation(
+        "POST",
+        "/routing/explain",
+        decisions.explain,
+        "Which model would answer, and why",
+        "routing.explain",
+        models.Question,
+        models.Explanation,
+    ),
+    Operation(
+        "GET",
+        "/routing/models",
+        decisions.list_models,
+        "The models and their tiers",
+        "routing.models",
+        response=models.Models,
+    ),
+    Operation(
+        "GET",
+        "/routing/rules",
+        decisions.list_rules,
+        "The rules in their order",
+        "routing.health",
+        response=models.Rules,
+    ),
+    Operation(
+        "GET",
+        "/routing/health",
+        decisions.list_health,
+        "How the models are",
+        "routing.health",
+        response=models.HealthOfModels,
+    ),
+]
+SPENDING = [
+    Operation(
+        "GET",
+        "/usage",
+        spending.show_usage,
+        "What was charged, by day, user, api_key, model",
+        "usage.read",
+        response=models.Usage,
+        parameters=("query:since", "query:until", "query:by", "query:user_id", "query:api_key_id", "query:model"),
+    ),
+    Operation("GET", "/budgets", spending.list_budgets, "What is left", "budgets.read", response=models.Budgets),
+    Operation(
+        "PUT",
+        "/budgets",
+        spending.set_limit,
+        "Set, pause or take away a limit",
+        "budgets.update",
+        models.Limit,
+        models.Limit,
+    ),
+    Operation(
+        "POST",
+        "/budgets/top-up",
+        spending.top_up,
+        "Raise the running day's or month's limit",
+        "budgets.update",
+        models.TopUp,
+        models.Budget,
+    ),
+]
 
-
-class Question(BaseModel):
-    """A question to route without asking it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    message: Annotated[Text, Field(min_length=1, max_length=100_000)]
-    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
-
-
-class Choice(BaseModel):
-    """The decision and its reason."""
-
-    model: str
-    tier: str
-    rule: str | None
-    reason: str
-    requested: str
-
-
-async def explain(request: Request) -> Response:
-    """Run routing.choose on a text: nothing is stored, reserved or generated."""
-    admission = admitted(request)
-    question = await read_json(request, Question, MAX_BODY_BYTES)
-    database = await runtime.database()
-    choice = await database.call(
-        "routing.choose", admission.principal, p_question=question.message, p_requested=question.model
-    )
-    return JSONResponse(choice)
-
-
-async def list_models(request: Request) -> Response:
-    """List the models and their tiers."""
-    admission = admitted(request)
-    database = await runtime.database()
-    models = await database.rows("routing.list_models", admission.principal)
-    return JSONResponse({"models": models})
-
-
-APPLICATION = application(
-    "Routing",
-    [
-        Operation(
-            "POST",
-            "/routing/explain",
-            explain,
-            "Which model would answer, and why",
-            "routing.explain",
-            Question,
-            Choice,
-        ),
-        Operation("GET", "/routing/models", list_models, "The models and their tiers", "routing.models"),
-    ],
-)
+APPLICATION = application("Routing", [*DECISIONS, *SPENDING])
 
 
 @http
 async def routing(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION
+
+
+@http
+async def probe(request: Request) -> Response:
+    """Consume the PingSource's tick."""
+    return await consume(request, {PING: probing.probe})

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, int] = {
     "inference": 8005,
     "sweeper": 8006,
     "identity": 8007,
+    "model-prober": 8008,
 }
 
 _OFFSET = "PORT_OFFSET"

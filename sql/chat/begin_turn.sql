@@ -1,6 +1,6 @@
 -- requires: 012_budget_metrics
 -- The whole decision of a turn in one call and one transaction: it commits a turn that will be answered, or nothing.
--- The reservation comes as late as possible, because it locks the tenant's balances until the commit.
+-- The reservation comes last, because it locks the tenant's balances until the commit.
 CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_message text,
   p_embedding text DEFAULT NULL,
@@ -23,7 +23,12 @@ DECLARE
   v_request bytea := sha256(convert_to(
     jsonb_build_array(p_message, p_conversation_id, p_collections, p_max_tokens, p_model)::text, 'UTF8'));
   v_earlier chat.turns;
+  v_prompt jsonb;
+  v_prompt_tokens bigint;
+  v_history_chars integer;
+  v_passages integer;
   v_choice jsonb;
+  v_accepted jsonb;
 BEGIN
   -- 1. The same request again, even at the same instant, is the same turn: the lock makes the second one wait.
   IF p_idempotency_key IS NOT NULL THEN
@@ -40,8 +45,7 @@ BEGIN
     END IF;
   END IF;
 
-  -- 2. The model, and the conversation: a new one, or one of this user's.
-  v_choice := routing.choose(p_message, p_model);
+  -- 2. The conversation: a new one, or one of this user's.
   IF p_conversation_id IS NULL THEN
     INSERT INTO chat.conversations (tenant_id, id, user_id, title)
     VALUES (v_tenant, v_conversation, v_user, left(regexp_replace(p_message, '\s+', ' ', 'g'), 80));
@@ -54,9 +58,8 @@ BEGIN
   END IF;
 
   -- 3. The turn, its question, and the passages found for it.
-  INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, model, tier, routing, retrieval, max_tokens)
+  INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, retrieval, max_tokens)
   VALUES (v_tenant, v_turn, v_conversation, v_user, p_idempotency_key, v_request,
-          v_choice ->> 'model', v_choice ->> 'tier', v_choice,
           jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END), p_max_tokens);
   INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content)
   VALUES (v_tenant, v_conversation, v_turn, 'user', p_message);
@@ -68,16 +71,32 @@ BEGIN
     s.score, s.vector_rank, s.text_rank, s.trigram_rank
   FROM rag.search(p_message, p_embedding::halfvec, p_collections, ops.setting('vector_top_k')::integer) AS s;
 
-  -- 4. The budget: the prompt, estimated high, and all that the model may generate.
-  PERFORM budget.reserve(v_turn, budget.estimate_tokens(chat.prompt(v_turn)::text) + p_max_tokens);
+  GET DIAGNOSTICS v_passages = ROW_COUNT;
+
+  -- 4. The model, for the prompt as it is now, estimated high. One that is on trial is tried by one turn at a time.
+  v_prompt := chat.prompt(v_turn);
+  v_prompt_tokens := budget.estimate_tokens(v_prompt::text);
+  SELECT coalesce(sum(length(m.value ->> 'content')), 0) INTO v_history_chars
+  FROM jsonb_array_elements(v_prompt) WITH ORDINALITY AS m
+  WHERE m.ordinality NOT IN (1, jsonb_array_length(v_prompt));
+  LOOP
+    v_choice := routing.choose(p_message, p_model, v_prompt_tokens, p_max_tokens, 0, v_passages, v_history_chars);
+    EXIT WHEN routing.admit(v_choice ->> 'model');
+  END LOOP;
+  UPDATE chat.turns AS t SET model = v_choice ->> 'model', tier = v_choice ->> 'tier', routing = v_choice
+  WHERE t.tenant_id = v_tenant AND t.id = v_turn;
 
   -- 5. The job; its trigger puts the event into the outbox.
   INSERT INTO inference.jobs (tenant_id, turn_id, tier, model, traceparent)
   VALUES (v_tenant, v_turn, v_choice ->> 'tier', v_choice ->> 'model', p_traceparent);
-  RETURN chat.turn_accepted(v_turn) || '{"replayed": false}';
+  v_accepted := chat.turn_accepted(v_turn);
+
+  -- 6. The budget: the prompt, and all that the model may generate.
+  RETURN v_accepted || jsonb_build_object(
+    'replayed', false, 'reserved_tokens', budget.reserve(v_turn, v_prompt_tokens, p_max_tokens, v_choice ->> 'model'));
 END
 $$;
 
 COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text) IS
-  'Accepts a question of the current user: idempotency, conversation, routing, retrieval, reservation, messages, job. Raises not_found, idempotency_conflict, no_model, budget_exceeded.';
+  'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. Raises not_found, idempotency_conflict, no_model, no_healthy_model, budget_exceeded, budget_paused.';
 GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text) TO app;

@@ -13,7 +13,7 @@ BEGIN
   SET status = 'stopped', stop_requested_at = coalesce(t.stop_requested_at, now()), finished_at = clock_timestamp(),
       prompt_tokens = 0, completion_tokens = 0
   WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
-  PERFORM budget.settle(p_turn_id, 0);
+  PERFORM budget.release(p_turn_id);
 END
 $$;
 

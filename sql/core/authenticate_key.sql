@@ -7,8 +7,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  c_none constant bytea := decode(repeat('00', 32), 'hex');
   v_blind constant bytea := uuid_send(gen_random_uuid());
+  c_nothing constant bytea := uuid_send(gen_random_uuid());  -- what no digest is, in place of a secret that is not there
   v_given constant bytea := sha256(v_blind || p_secret_sha256);
   v_key core.api_keys;
   v_subject text;
@@ -20,8 +20,8 @@ DECLARE
 BEGIN
   SELECT * INTO v_key FROM core.api_keys AS k WHERE k.tenant_id = p_tenant_id AND k.id = p_key_id;
   v_known := FOUND;
-  v_present := sha256(v_blind || coalesce(v_key.secret_sha256, c_none)) = v_given;
-  v_previous := sha256(v_blind || coalesce(v_key.previous_sha256, c_none)) = v_given;
+  v_present := sha256(v_blind || coalesce(v_key.secret_sha256, c_nothing)) IS NOT DISTINCT FROM v_given;
+  v_previous := sha256(v_blind || coalesce(v_key.previous_sha256, c_nothing)) IS NOT DISTINCT FROM v_given;
   SELECT u.subject, u.disabled_at INTO v_subject, v_disabled FROM core.users AS u WHERE u.tenant_id = p_tenant_id AND u.id = v_key.user_id;
 
   v_refusal := CASE

@@ -27,7 +27,7 @@ BEGIN
     -- A key with a limit of its own does not count in its user's window.
     PERFORM ops.raise_problem('forbidden', 'Only a tenant_admin gives a key a rate limit of its own.');
   END IF;
-  PERFORM core.forbid_wider_key(p_scopes);
+  PERFORM core.forbid_wider_key(p_scopes, p_new => true);
 
   INSERT INTO core.api_keys (tenant_id, id, user_id, name, secret_sha256, scopes, expires_at, rate_limit_per_minute)
   VALUES (v_tenant, p_key_id, v_owner, p_name, p_secret_sha256, p_scopes, p_expires_at, p_rate_limit_per_minute)

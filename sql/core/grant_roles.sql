@@ -12,6 +12,12 @@ BEGIN
     PERFORM ops.raise_problem('invalid_request', 'Name either a user or a group.');
   ELSIF p_user_id = core.current_user_id() THEN
     PERFORM ops.raise_problem('forbidden', 'Nobody changes the own roles.');
+  ELSIF NOT core.is_operator() AND EXISTS (
+    SELECT FROM core.users AS u
+    WHERE u.tenant_id = v_tenant AND u.id = core.current_user_id() AND p_group_name = ANY (u.groups)
+      AND NOT core.known_roles(p_roles) <@ core.effective_roles(v_tenant, u.id)
+  ) THEN
+    PERFORM ops.raise_problem('forbidden', 'Nobody gives an own group a role that one has not.');
   ELSIF p_user_id IS NOT NULL AND NOT EXISTS (SELECT FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = p_user_id) THEN
     PERFORM ops.raise_problem('not_found', 'There is no such user.', jsonb_build_object('user_id', p_user_id));
   END IF;

@@ -6,9 +6,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_key core.api_keys := core.manageable_key(p_key_id);
+  v_key core.api_keys;
 BEGIN
   PERFORM core.require_operation('keys.revoke');
+  v_key := core.manageable_key(p_key_id);
   IF v_key.revoked_at IS NULL THEN
     UPDATE core.api_keys AS k SET revoked_at = now()
     WHERE k.tenant_id = v_tenant AND k.id = p_key_id

@@ -6,9 +6,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_key core.api_keys := core.manageable_key(p_key_id);
+  v_key core.api_keys;
 BEGIN
   PERFORM core.require_operation('keys.rotate');
+  v_key := core.manageable_key(p_key_id);
   IF NOT core.may_act_by(v_key.user_id) THEN
     PERFORM ops.raise_problem('forbidden', 'Another''s key can be revoked, not rotated, unless it is that of a service account which may do no more than you.');
   ELSIF core.key_refusal(v_key) IS NOT NULL THEN

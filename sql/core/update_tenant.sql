@@ -28,7 +28,7 @@ BEGIN
     PERFORM ops.raise_problem('not_found', 'There is no such tenant.', jsonb_build_object('tenant_id', v_id));
   END IF;
   PERFORM compliance.append(v_id, 'tenant.updated', v_id::text,
-                            jsonb_strip_nulls(jsonb_build_object('name', p_name, 'time_zone', p_time_zone, 'active', p_active)));
+                            jsonb_strip_nulls(jsonb_build_object('renamed', nullif(p_name IS NOT NULL, false), 'time_zone', p_time_zone, 'active', p_active)));
   RETURN core.tenant_document(v_tenant);
 END
 $$;

@@ -36,10 +36,10 @@ BEGIN
   RETURNING t.max_tokens INTO v_max_tokens;
   RETURN jsonb_build_object(
     'outcome', 'claimed', 'turn_id', v_job.turn_id, 'attempt', v_job.attempts, 'model', v_job.model, 'tier', v_job.tier,
-    'max_tokens', v_max_tokens, 'messages', chat.prompt(v_job.turn_id));
+    'max_tokens', v_max_tokens, 'endpoint', (SELECT m.endpoint FROM routing.models AS m WHERE m.name = v_job.model), 'messages', chat.prompt(v_job.turn_id));
 END
 $$;
 
 COMMENT ON FUNCTION inference.claim(uuid, text, interval) IS
-  'Leases a job: {outcome: claimed, turn_id, attempt, model, tier, max_tokens, messages}; outcome busy (leased elsewhere), done, or exhausted (no attempt left). Raises not_found.';
+  'Leases a job: {outcome: claimed, turn_id, attempt, model, tier, endpoint, max_tokens, messages}; outcome busy (leased elsewhere), done, or exhausted (no attempt left). Raises not_found.';
 GRANT EXECUTE ON FUNCTION inference.claim(uuid, text, interval) TO app;

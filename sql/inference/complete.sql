@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION inference.complete(
   p_job_id uuid, p_worker text, p_attempt integer, p_status text, p_content text,
-  p_prompt_tokens integer, p_completion_tokens integer, p_event_source text, p_event_id text
+  p_prompt_tokens integer, p_completion_tokens integer, p_event_source text, p_event_id text, p_first_token_ms double precision DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -42,12 +42,15 @@ BEGIN
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
   UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
-  PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens + v_turn.completion_tokens);
+  PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens, v_turn.completion_tokens);
   PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  IF p_first_token_ms IS NOT NULL THEN
+    PERFORM routing.report(v_turn.model, true, p_first_token_ms);
+  END IF;
   RETURN chat.turn_result(v_turn.id);
 END
 $$;
 
-COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text) IS
+COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision) IS
   'Ends a job as completed or stopped: message, citations, usage, settlement and inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
-GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text) TO app;
+GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision) TO app;

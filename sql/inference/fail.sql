@@ -25,9 +25,13 @@ BEGIN
       prompt_tokens = CASE p_generated WHEN '' THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
       completion_tokens = least(budget.estimate_tokens(p_generated), t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = v_turn;
-  PERFORM budget.settle(v_turn, t.prompt_tokens + t.completion_tokens)
+  PERFORM budget.settle(v_turn, t.prompt_tokens, t.completion_tokens)
   FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;
   PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  -- What the model server refuses says nothing of its health.
+  PERFORM routing.report(t.model, false, NULL, p_code)
+  FROM chat.turns AS t
+  WHERE t.tenant_id = v_tenant AND t.id = v_turn AND p_code IN ('model_unavailable', 'model_timeout', 'model_stream_broken');
   RETURN chat.turn_result(v_turn);
 END
 $$;

@@ -17,7 +17,9 @@ AS $$
     ('user_disabled', 'EA010', 'An administrator has disabled the user.'),
     ('tenant_suspended', 'EA011', 'The platform''s administrator has suspended the tenant.'),
     ('invalid_request', 'EA012', 'An argument is not what it must be.'),
-    ('conflict', 'EA013', 'The object is there already, or not in a state for this.')
+    ('conflict', 'EA013', 'The object is there already, or not in a state for this.'),
+    ('budget_paused', 'EA014', 'An administrator has paused a budget that binds the turn.'),
+    ('no_healthy_model', 'EA015', 'Every model that could answer is failing.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';

@@ -40,6 +40,7 @@ SOURCES = {
     "sweep": "functions/inference/main.py",
     "ingest": "functions/ingestion/main.py",
     "ingestion": "functions/ingestion/main.py",
+    "probe": "functions/routing/main.py",
     "routing": "functions/routing/main.py",
 }
 
@@ -101,6 +102,7 @@ def database(only_database: Database) -> Iterator[Database]:
     yield only_database
     with only_database.connect() as operator:
         operator.run("DELETE FROM core.tenants")
+        operator.run("DELETE FROM routing.health")
 
 
 @pytest.fixture
@@ -149,9 +151,7 @@ def prod(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 async def close() -> None:
     """Close what the process holds open, in the loop that opened it."""
     await runtime.close()
-    if model_side.client.cache_info().currsize:
-        await model_side.client().close()
-    model_side.client.cache_clear()
+    await model_side.close_clients()
     get_settings.cache_clear()
     # Connections end in the loop's next rounds.
     await asyncio.sleep(0.01)

@@ -91,7 +91,9 @@ class Platform:
         """Carry every due event to its consumer, all at once, as often as one leads to the next."""
         replies: list[Reply] = []
         while claimed := self.claim():
-            arrived = await asyncio.gather(*(self.post(event, mode) for event in claimed))
+            # What nobody subscribes to, a broker drops.
+            taken = [event for event in claimed if event["type"] in CONSUMERS]
+            arrived = await asyncio.gather(*(self.post(event, mode) for event in taken))
             with self.database.connect("relay") as relay:
                 relay.call("events.acknowledge", p_ids=[event["id"] for event in claimed])
             replies += arrived

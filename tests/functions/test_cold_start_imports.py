@@ -32,6 +32,7 @@ ENTRY_POINTS = [
     ("functions/inference/main.py", "sweep"),
     ("functions/ingestion/main.py", "ingest"),
     ("functions/ingestion/main.py", "ingestion"),
+    ("functions/routing/main.py", "probe"),
     ("functions/routing/main.py", "routing"),
 ]
 

@@ -15,7 +15,7 @@ from tests.functions.platform import Platform
 ROLES = ("platform_admin", "tenant_admin", "member", "viewer", "auditor", "service")
 ANYONE = "anyone"
 """Whoever has a good token or key, whatever the roles."""
-EVENT_FUNCTIONS = {"infer", "ingest", "sweep"}
+EVENT_FUNCTIONS = {"infer", "ingest", "probe", "sweep"}
 PUBLIC = {("GET", "/health"), ("GET", "/saml/metadata")}
 DEFAULT_ROLE = "member"
 JSON = {"Content-Type": "application/json"}
@@ -39,11 +39,19 @@ class Example:
     async def ask(self, function: str, method: str, credential: Mapping[str, str], own: "Own", role: str) -> Reply:
         """Make the request."""
         url = self.url.format_map(own) + self.query.get(role, "")
-        body = self.body if self.document is None else json.dumps(self.document).encode()
+        body = self.body if self.document is None else json.dumps(filled(self.document, own)).encode()
         return await call(serve(function), method, url, {**self.headers, **credential}, body)
 
 
 Own = dict[str, str]
+
+
+def filled(document: object, own: Own) -> object:
+    """Return a document in which the caller's own stands for what is in braces."""
+    if not isinstance(document, dict):
+        return document
+    return {name: value.format_map(own) if isinstance(value, str) else value for name, value in document.items()}
+
 
 PLATFORMS_LOG = {"platform_admin": "?platform=true"}
 """The tenant's log is not a platform_admin's."""
@@ -61,6 +69,16 @@ EXAMPLES: dict[Route, Example] = {
     ("GET", "/documents/{document_id}"): Example("/documents/{document}"),
     ("POST", "/routing/explain"): Example("/routing/explain", {"message": "What?"}),
     ("GET", "/routing/models"): Example("/routing/models"),
+    ("GET", "/routing/rules"): Example("/routing/rules"),
+    ("GET", "/routing/health"): Example("/routing/health"),
+    ("GET", "/usage"): Example("/usage?since=2026-01-01&until=2026-01-31"),
+    ("GET", "/budgets"): Example("/budgets"),
+    ("PUT", "/budgets"): Example(
+        "/budgets", {"scope": "user", "holder_id": "{user}", "period": "day", "tokens": 100_000}
+    ),
+    ("POST", "/budgets/top-up"): Example(
+        "/budgets/top-up", {"scope": "user", "holder_id": "{user}", "period": "day", "tokens": 1}
+    ),
     ("GET", "/me"): Example("/me"),
     ("GET", "/tenant"): Example("/tenant"),
     ("PATCH", "/tenant"): Example("/tenant", {"name": "Alpha & Co."}),

@@ -103,9 +103,13 @@ async def test_routing_explains_without_storing(platform: Platform) -> None:
     before = platform.counts()
     reply = await platform.call("routing", "POST", "/routing/explain", {"message": "Do a security review."})
     assert reply.status == 200
-    assert reply.json() | {"reason": ""} == {
-        "model": "local/extractive-heavy", "tier": "heavy", "rule": "security review", "reason": "", "requested": "auto",
+    explained = reply.json()
+    assert {name: explained[name] for name in ("model", "tier", "rule", "requested", "fallback", "budget")} == {
+        "model": "local/extractive-heavy", "tier": "heavy", "rule": "security review", "requested": "auto", "fallback": None,
+        "budget": {"admitted": True},
     }  # fmt: skip
+    assert explained["features"]["question_type"] == "security"
+    assert [c["tier"] for c in explained["considered"]] == ["heavy", "standard", "light"]
     models = (await platform.call("routing", "GET", "/routing/models")).json()["models"]
     assert {m["name"]: m["tier"] for m in models}["local/extractive-light"] == "light"
     assert platform.counts() == before
@@ -145,7 +149,8 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         ("POST", "/chat"), ("GET", "/turns/{turn_id}"), ("GET", "/turns/{turn_id}/stream"), ("POST", "/turns/{turn_id}/stop"),
         ("GET", "/conversations/{conversation_id}/shares"), ("PUT", "/conversations/{conversation_id}/shares"),
         ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
-        ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/health"),
+        ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/routing/rules"), ("GET", "/routing/health"),
+        ("GET", "/usage"), ("GET", "/budgets"), ("PUT", "/budgets"), ("POST", "/budgets/top-up"), ("GET", "/health"),
         ("GET", "/me"), ("GET", "/tenant"), ("PATCH", "/tenant"), ("GET", "/saml/metadata"),
         ("GET", "/tenants"), ("POST", "/tenants"), ("PATCH", "/tenants/{tenant_id}"),
         ("GET", "/users"), ("POST", "/users"), ("GET", "/users/{user_id}"), ("PATCH", "/users/{user_id}"),

@@ -12,7 +12,7 @@ import yaml
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
-from shared.events import EVENT_TYPES
+from shared.events import CONSUMED
 from shared.settings import Settings
 from tests.manifests.conftest import Object, files_on_disk
 
@@ -70,7 +70,7 @@ def test_every_source_starts_a_module_that_exists() -> None:
 
 
 def test_triggers_and_the_event_catalogue_agree() -> None:
-    assert {trigger.attributes["type"] for trigger in LOADED.triggers} == EVENT_TYPES
+    assert {trigger.attributes["type"] for trigger in LOADED.triggers} == CONSUMED
 
 
 def test_triggers_filter_on_the_type_alone() -> None:

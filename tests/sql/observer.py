@@ -72,7 +72,8 @@ WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND has_function_privilege('app',
 IDENTIFIED = """
 SELECT a.attrelid::regclass::text FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE a.attname = 'id' AND a.atttypid = 'uuid'::regtype AND c.relkind = 'r' AND pg_get_userbyid(n.nspowner) = 'ea_owner'
+WHERE a.attname = 'id' AND a.atttypid = 'uuid'::regtype AND c.relkind IN ('r', 'p')
+  AND NOT c.relispartition AND pg_get_userbyid(n.nspowner) = 'ea_owner'
   AND EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attname = 'tenant_id')
 """
 OWNERS = """

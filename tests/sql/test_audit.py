@@ -396,6 +396,12 @@ class Scene:
         )
 
 
+def set_limit(scene: Scene) -> Any:
+    """Give Bob a limit for the day."""
+    limit = {"p_scope": "user", "p_holder_id": scene.bob, "p_period": "day"}
+    return scene.act("budgets.update", "budget.set_limit", **limit, p_tokens=1000)
+
+
 CHANGES: dict[str, tuple[list[str], Callable[[Scene], Any]]] = {
     "core.create_key": (
         ["key.created"],
@@ -434,6 +440,13 @@ CHANGES: dict[str, tuple[list[str], Callable[[Scene], Any]]] = {
     "chat.share_conversation": (
         ["conversation.shared"],
         lambda s: s.act("chat.share", "chat.share_conversation", p_conversation_id=s.conversation, p_users=[s.bob]),
+    ),
+    "budget.set_limit": (["budget.changed"], set_limit),
+    "budget.top_up": (
+        ["budget.changed", "budget.topped_up"],
+        lambda s: set_limit(s) and s.act(
+            "budgets.update", "budget.top_up", p_scope="user", p_holder_id=s.bob, p_period="day", p_tokens=5,
+        ),
     ),
 }  # fmt: skip
 

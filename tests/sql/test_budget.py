@@ -35,7 +35,7 @@ def assert_ledger_adds_up(caller: Caller) -> None:
 def settle(database: Database, tenant: UUID, turn: str, tokens: int) -> Any:
     """Settle as the functions that end a turn do; the functions' role itself may not."""
     with database.connect("postgres", tenant) as owner:
-        return owner.call("budget.settle", p_turn_id=turn, p_tokens=tokens)
+        return owner.call("budget.settle", p_turn_id=turn, p_prompt_tokens=tokens)
 
 
 def begin(caller: Caller, **arguments: object) -> Any:

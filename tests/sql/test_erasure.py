@@ -54,7 +54,8 @@ def own_tables(operator: Caller) -> set[str]:
             WITH RECURSIVE own (oid) AS (
               SELECT a.attrelid FROM pg_attribute a
               JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE a.attname = 'user_id' AND c.relkind = 'r' AND pg_get_userbyid(n.nspowner) = 'ea_owner'
+              WHERE a.attname = 'user_id' AND c.relkind IN ('r', 'p')
+                AND NOT c.relispartition AND pg_get_userbyid(n.nspowner) = 'ea_owner'
               UNION
               SELECT k.conrelid FROM pg_constraint k JOIN own ON own.oid = k.confrelid WHERE k.contype = 'f'
             )
@@ -68,7 +69,8 @@ def contents(operator: Caller) -> dict[str, list[Any]]:
     """Return every row of the platform's tables as JSON."""
     tables = operator.query(
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE c.relkind = 'r' AND pg_get_userbyid(n.nspowner) = 'ea_owner' AND n.nspname <> 'ops'"
+        " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition"
+        " AND pg_get_userbyid(n.nspowner) = 'ea_owner' AND n.nspname <> 'ops'"
     )
     return {table: [row[0] for row in operator.query(f"SELECT to_jsonb(t) FROM {table} t")] for (table,) in tables}
 
@@ -247,6 +249,6 @@ def test_an_erasure_and_the_answers_to_the_users_turns_do_not_deadlock(
             while not operator.value(WAITING):
                 assert not erasure.done()
             # And the last thing.
-            worker.call("budget.settle", p_turn_id=last, p_tokens=10)
+            worker.call("budget.settle", p_turn_id=last, p_prompt_tokens=10)
         erasure.result(timeout=20)
     assert_balances_follow_from_the_ledger(database, tenants[0])

@@ -104,8 +104,8 @@ def test_a_refusal_names_the_budget_that_is_used_up(
     with refused("EA004") as raised:
         ask(database, tenants[0], key)
     told = json.loads(raised.value.diag.message_detail or "")
-    assert {name: told[name] for name in told if name != "resets_at"} == {
-        "scope": scope, "period": period, "limit": price + 7,
+    assert {name: told[name] for name in told if name not in {"resets_at", "starts_on"}} == {
+        "scope": scope, "holder_id": str(holders[scope]), "period": period, "unit": "tokens", "limit": price + 7,
         "settled": 0, "reserved": price, "remaining": 7, "requested": price,
     }  # fmt: skip
     assert scope.replace("api_key", "API key") in str(raised.value)

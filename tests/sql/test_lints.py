@@ -72,7 +72,7 @@ PLANTED: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType(
         ],
         "a function that everybody may execute": [
             (FUNCTION + " RETURN 1; GRANT EXECUTE ON FUNCTION core.planted() TO public", "core.planted()"),
-            (OWNED + "GRANT EXECUTE ON FUNCTION budget.settle(uuid, bigint) TO public", "budget.settle(uuid,bigint)"),
+            (OWNED + "GRANT EXECUTE ON FUNCTION budget.release(uuid) TO public", "budget.release(uuid)"),
             # Made by the superuser, it is open by default.
             ("CREATE FUNCTION core.planted() RETURNS int LANGUAGE sql RETURN 1", "core.planted()"),
         ],

@@ -21,13 +21,13 @@ from tests.support import TEST_ENVIRONMENT, Database
 CATALOG = """
 SELECT concat_ws(' ', 'table', c.oid::regclass, c.relkind, c.relacl, obj_description(c.oid, 'pg_class'), c.relrowsecurity)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND c.relkind IN ('r', 'v', 'S')
+WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND c.relkind IN ('r', 'p', 'v', 'S')
 UNION ALL
 SELECT concat_ws(' ', 'column', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
                  pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND a.attnum > 0 AND c.relkind = 'r'
+WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND a.attnum > 0 AND c.relkind IN ('r', 'p')
 UNION ALL
 SELECT concat_ws(' ', 'index', pg_get_indexdef(i.indexrelid))
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -126,7 +126,7 @@ def test_the_migration_takes_over_the_deployments_variables(empty_database: str)
 def test_a_failing_migration_changes_nothing(empty_database: str) -> None:
     done = alembic(empty_database, "upgrade", "head", EMBEDDING_DIMENSIONS="5000")
     assert done.returncode != 0
-    assert "embedding_dimensions" in done.stderr
+    assert "EMBEDDING_DIMENSIONS" in done.stderr
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT to_regnamespace('core')").fetchone() == (None,)
 

@@ -63,7 +63,7 @@ class Shared:
                 row[0]
                 for row in operator.query(
                     "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                    " WHERE c.relkind = 'r' AND pg_get_userbyid(n.nspowner) = 'ea_owner'"
+                    " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND pg_get_userbyid(n.nspowner) = 'ea_owner'"
                     " AND has_table_privilege('app', c.oid, 'SELECT') AND c.relrowsecurity"
                 )
             ]

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(
-    variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, read: Iterable[str] | None = None
+    variables: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, read: Collection[str] | None = None
 ) -> dict[str, str]:
     """Return what is wrong with the variables, by their names."""
     with monkeypatch.context() as environment:

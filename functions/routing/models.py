@@ -1,0 +1,176 @@
+"""The shapes of the routing function's requests and answers."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shared.text import Text
+
+BIGINT = 2**63
+MAX_TOKENS = 32_768
+
+Tier = Literal["light", "standard", "heavy"]
+Scope = Literal["tenant", "user", "api_key"]
+Period = Literal["day", "month"]
+Amount = Annotated[int, Field(ge=0, lt=BIGINT)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Question(_Request):
+    """A question to route without asking it; the numbers stand for what the turn would bring along."""
+
+    message: Annotated[Text, Field(min_length=1, max_length=100_000)]
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    max_tokens: int = Field(default=1024, ge=1, le=MAX_TOKENS)
+    tools: int = Field(default=0, ge=0, le=1000)
+    passages: int = Field(default=0, ge=0, le=1000)
+    history_chars: int = Field(default=0, ge=0, le=10_000_000)
+
+
+class Candidate(BaseModel):
+    """A model that was considered, and what stood against it."""
+
+    model: str
+    tier: Tier
+    cost_micros: int
+    rejected: Literal["disabled", "residency", "context_window", "tools", "health", "budget"] | None = None
+    why: str | None = None
+
+
+class Explanation(BaseModel):
+    """The decision, and every reason for it."""
+
+    model: str
+    tier: Tier
+    rule: str | None
+    reason: str
+    requested: str
+    fallback: str | None
+    """Why it is not the model that was wanted first."""
+    features: dict[str, Any]
+    considered: list[Candidate]
+    estimate: dict[str, int]
+    budget: dict[str, Any]
+
+
+class Model(BaseModel):
+    """A model of the registry. Prices are for a million tokens."""
+
+    name: str
+    tier: Tier
+    enabled: bool
+    context_window: int | None
+    input_price: float | None
+    output_price: float | None
+    regions: list[str] | None
+    tools: bool
+
+
+class Models(BaseModel):
+    """The registry, lightest tier first."""
+
+    models: list[Model]
+
+
+class Rules(BaseModel):
+    """The rules in their order, each with the conditions that it has."""
+
+    rules: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    """How a model is."""
+
+    model: str
+    tier: Tier
+    endpoint: str | None
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    retry_at: datetime | None
+    latency_ms: float | None
+    last_error: str | None
+    last_failure_at: datetime | None
+    last_success_at: datetime | None
+
+
+class HealthOfModels(BaseModel):
+    """How the enabled models are."""
+
+    models: list[Health]
+
+
+class Budget(BaseModel):
+    """A running day or month, in tokens, and where there is a limit in money also in millionths (`cost_*`)."""
+
+    scope: Scope
+    holder_id: UUID
+    period: Period
+    starts_on: date
+    limit: int | None
+    settled: int
+    reserved: int
+    remaining: int | None
+    resets_at: datetime
+    reached: int
+    paused: bool
+    cost_limit: int | None = None
+    cost_settled: int | None = None
+    cost_reserved: int | None = None
+    cost_remaining: int | None = None
+
+
+class Budgets(BaseModel):
+    """The budgets that the caller may see."""
+
+    budgets: list[Budget]
+
+
+class Holder(_Request):
+    """Whose day or month."""
+
+    scope: Scope
+    holder_id: UUID
+    period: Period
+
+
+class Limit(Holder):
+    """The limits of a day or month, instead of those before; neither: none of its own."""
+
+    tokens: Amount | None = None
+    cost_micros: Amount | None = None
+    paused: bool = False
+
+
+class TopUp(Holder):
+    """What the running day or month gets on top."""
+
+    tokens: Amount = 0
+    cost_micros: Amount = 0
+
+    @model_validator(mode="after")
+    def _adds_something(self) -> Self:
+        if not self.tokens and not self.cost_micros:
+            raise ValueError("name tokens or cost_micros")
+        return self
+
+
+class UsageQuery(_Request):
+    """From one day until another, both included, in the tenant's time zone."""
+
+    since: date
+    until: date
+    by: Annotated[list[Literal["day", "user", "api_key", "model"]], Field(max_length=4)] = ["day"]
+    user_id: UUID | None = None
+    api_key_id: UUID | None = None
+    model: Annotated[Text, Field(max_length=200)] | None = None
+
+
+class Usage(BaseModel):
+    """What was charged, by the dimensions that were asked for."""
+
+    usage: list[dict[str, Any]]

@@ -1,0 +1,43 @@
+-- requires: 012_budget_metrics
+CREATE OR REPLACE FUNCTION budget.set_limit(
+  p_scope text, p_holder_id uuid, p_period text, p_tokens bigint DEFAULT NULL, p_cost_micros bigint DEFAULT NULL,
+  p_paused boolean DEFAULT false
+)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_before jsonb;
+  v_after jsonb := jsonb_build_object('tokens', p_tokens, 'cost_micros', p_cost_micros, 'paused', p_paused);
+BEGIN
+  PERFORM core.require_operation('budgets.update');
+  PERFORM budget.require_holder(p_scope, p_holder_id);
+  SELECT jsonb_build_object('tokens', l.tokens, 'cost_micros', l.cost_micros, 'paused', l.paused_at IS NOT NULL) INTO v_before
+  FROM budget.limits AS l
+  WHERE l.tenant_id = v_tenant AND l.scope = p_scope AND l.holder_id = p_holder_id AND l.period = p_period
+  FOR UPDATE;
+
+  -- The trigger apply_limit lets the running period follow.
+  IF p_tokens IS NULL AND p_cost_micros IS NULL AND NOT p_paused THEN
+    DELETE FROM budget.limits AS l
+    WHERE l.tenant_id = v_tenant AND l.scope = p_scope AND l.holder_id = p_holder_id AND l.period = p_period;
+  ELSE
+    INSERT INTO budget.limits AS l (tenant_id, scope, holder_id, period, tokens, cost_micros, paused_at)
+    VALUES (v_tenant, p_scope, p_holder_id, p_period, p_tokens, p_cost_micros, CASE WHEN p_paused THEN now() END)
+    ON CONFLICT (tenant_id, scope, holder_id, period) DO UPDATE
+    SET tokens = excluded.tokens, cost_micros = excluded.cost_micros, updated_at = now(),
+        paused_at = CASE WHEN p_paused THEN coalesce(l.paused_at, now()) END;
+  END IF;
+  IF v_before IS DISTINCT FROM v_after THEN
+    PERFORM compliance.append(v_tenant, 'budget.changed', p_holder_id::text,
+                              jsonb_build_object('scope', p_scope, 'period', p_period, 'before', v_before, 'after', v_after));
+  END IF;
+  RETURN v_after || jsonb_build_object('scope', p_scope, 'holder_id', p_holder_id, 'period', p_period);
+END
+$$;
+
+COMMENT ON FUNCTION budget.set_limit(text, uuid, text, bigint, bigint, boolean) IS
+  'Sets the limits of a tenant, user or key for a day or month, in tokens and in millionths; all NULL: none of its own. The running period follows. Raises not_found, forbidden, invalid_request.';
+GRANT EXECUTE ON FUNCTION budget.set_limit(text, uuid, text, bigint, bigint, boolean) TO app;
