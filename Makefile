@@ -60,7 +60,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth bench-budget bench-ledger db-maintenance
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -80,6 +80,15 @@ seed: install ## A first tenant, users, sample data; prints tokens and keys once
 
 bench-auth: install ## Verifying a token with a cached key, beside the bare signature; an API key beside a bare SELECT
 	@exec $(RUN) -m tests.benchmarks.auth
+
+bench-budget: install ## Reserving and settling beside a bare UPDATE, one busy tenant beside eight; fails beyond the limits
+	@exec $(RUN) -m tests.benchmarks.budget
+
+bench-ledger: install ## A turn's budget on ten million ledger entries of ten thousand tenants, beside an empty ledger (ROWS=n)
+	@exec $(RUN) -m tests.benchmarks.ledger
+
+db-maintenance: install ## Partitions of the ledger ahead, vacuum and analyze (KEEP_MONTHS=n detaches older months)
+	@$(RUN) -m infra.maintenance
 
 bench-cold: install ## Cold start and memory of every function beside a bare Starlette + uvicorn; fails above the limits
 	@exec $(RUN) -m tests.benchmarks.cold_start --check

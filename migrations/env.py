@@ -66,6 +66,8 @@ def run() -> None:
                 logic.apply(connection, revisions)
                 check_width(connection)
                 sync_settings(connection)
+                if "012_budget_metrics" in revisions:
+                    connection.execute(text("SELECT budget.maintain()"))
     engine.dispose()
 
 

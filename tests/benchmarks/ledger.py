@@ -1,0 +1,158 @@
+"""Whether a large ledger makes a turn dearer: ten thousand tenants and ten million entries, beside a ledger that is empty.
+
+Started as `python -m tests.benchmarks.ledger` (`make bench-ledger`; ROWS=1000000 for a quicker look). It measures what a turn
+does to its budget (reserve and settle), a key's first turn under a new limit (which sums the ledger), one user's use of a
+month, and the check of one tenant, before and after the ledger is filled, on the same server. Fails when one of them reads a table
+of the budget from end to end, or takes more than twice as long with the large ledger.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+import psycopg
+
+from tests.benchmarks.budget import RESERVE, SETTLE, Connection, Holder, connect, one, prepare, with_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TENANTS = 10_000
+MONTHS = 6
+ROUNDS = 60
+LIMIT = 2.0
+FILL = """
+INSERT INTO budget.ledger (tenant_id, turn_id, user_id, api_key_id, model, entry, tokens, cost_micros, day, month, at)
+SELECT t.id, gen_random_uuid(), u.id, CASE n %% 3 WHEN 0 THEN k.id END, 'model-' || n %% 4, 'settle', n %% 500, n %% 90, m.day,
+       date_trunc('month', m.day)::date, m.day
+FROM generate_series(%(first)s, %(last)s) AS n
+JOIN bench.tenants AS t ON t.number = n %% %(tenants)s
+CROSS JOIN LATERAL (SELECT md5('user' || t.number || n %% 7)::uuid) AS u (id)
+CROSS JOIN LATERAL (SELECT md5('key' || t.number || n %% 5)::uuid) AS k (id)
+CROSS JOIN LATERAL (SELECT (current_date - ((n / %(tenants)s) %% %(days)s)::integer)) AS m (day)
+"""
+SCANS = """
+SELECT relid::regclass::text, seq_scan, seq_tup_read FROM pg_stat_user_tables
+WHERE schemaname IN ('budget', 'core', 'routing') AND seq_tup_read > 1000
+"""
+
+
+def fill(connection: Connection, rows: int) -> None:
+    """Make the tenants and their movements, a batch at a time."""
+    connection.execute(
+        "CREATE TABLE bench.tenants AS SELECT n AS number, core.provision_tenant('filled-' || n, 'Filled') AS id"
+        " FROM generate_series(0, %s) AS n",
+        (TENANTS - 1,),
+    )
+    # The dates reach back over some months, each of which gets its partition.
+    connection.execute(
+        "INSERT INTO budget.ledger (tenant_id, turn_id, user_id, entry, tokens, cost_micros, day, month)"
+        " SELECT t.id, gen_random_uuid(), gen_random_uuid(), 'settle', 1, 0, m::date, m::date FROM bench.tenants AS t,"
+        " generate_series(date_trunc('month', now()) - make_interval(months => %s), now(), '1 month') AS m WHERE t.number = 0",
+        (MONTHS,),
+    )
+    connection.execute("SELECT budget.maintain()")
+    step = 500_000
+    began = time.perf_counter()
+    for first in range(0, rows, step):
+        values = {"first": first, "last": min(first + step, rows) - 1, "tenants": TENANTS, "days": MONTHS * 30}
+        connection.execute(FILL, values)
+        print(
+            f"\r{min(first + step, rows):,} of {rows:,} entries, {time.perf_counter() - began:.0f} s",
+            end="",
+            flush=True,
+        )
+    connection.execute("VACUUM (ANALYZE) budget.ledger")
+    connection.execute("ANALYZE core.tenants")
+    print()
+
+
+def steps(connection: Connection, holder: Holder) -> dict[str, Callable[[], object]]:
+    """Return what is measured, by name."""
+    key = str(uuid4())
+
+    def turn() -> None:
+        turn_id = uuid4()
+        connection.execute(RESERVE, (turn_id,))
+        connection.execute(SETTLE, (turn_id,))
+
+    def new_limit() -> None:
+        balance = "ROW(%(t)s, 'api_key', %(k)s, 'month', date_trunc('month', now())::date, 1, 0, 0, NULL, 0, 0, 0)"
+        values = {"t": holder.tenant, "k": key}
+        connection.execute(f"SELECT budget.open_balances(ARRAY[{balance}::budget.balances])", values)
+        connection.execute("DELETE FROM budget.balances WHERE tenant_id = %(t)s AND holder_id = %(k)s", values)
+
+    def usage() -> None:
+        connection.execute(
+            "SELECT budget.usage(date_trunc('month', now())::date, now()::date, '{day,model}', %s)", (holder.user,)
+        )
+
+    def check() -> None:
+        connection.execute(
+            "SELECT * FROM budget.verify(%s, date_trunc('month', now())::date)", (holder.tenant,)
+        ).fetchall()
+
+    return {
+        "reserve + settle": turn,
+        "a key's first turn under a limit": new_limit,
+        "a user's month": usage,
+        "verify": check,
+    }
+
+
+def measure(connection: Connection, holder: Holder) -> dict[str, float]:
+    """Return the median seconds of each step."""
+    holder.enter(connection)
+    medians = {}
+    for name, step in steps(connection, holder).items():
+        taken = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            step()
+            taken.append(time.perf_counter() - began)
+        medians[name] = median(taken)
+    return medians
+
+
+def scanned(connection: Connection) -> set[str]:
+    """Return the large tables that were read from end to end since the counters were reset."""
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return {str(row[0]) for row in connection.execute(SCANS)}
+
+
+def run(url: str) -> int:
+    """Measure before and after; return the exit status."""
+    rows = int(os.environ.get("ROWS") or 10_000_000)
+    holder = prepare(url)[0]
+    failed = 0
+    with psycopg.connect(url, autocommit=True) as operator:
+        with connect(url) as connection:
+            empty = measure(connection, holder)
+        fill(operator, rows)
+        [tenant] = one(operator, "SELECT id FROM bench.tenants WHERE number = 7")
+        [user] = one(operator, "SELECT user_id FROM budget.ledger WHERE tenant_id = %s LIMIT 1", tenant)
+        operator.execute("SELECT pg_stat_reset()")
+        with connect(url) as connection:
+            large = measure(connection, holder)
+            # One of those with a history of their own; how much of it is theirs decides, not how much there is.
+            busy = measure(connection, Holder(UUID(str(tenant)), UUID(str(user))))
+        time.sleep(1.5)
+        scans = scanned(operator)
+    for name in empty:
+        ratio = large[name] / empty[name]
+        failed += ratio > LIMIT
+        print(
+            f"{name:34} empty {empty[name] * 1000:7.3f} ms   {rows:,} entries {large[name] * 1000:7.3f} ms"
+            f"   ratio {ratio:5.2f} (at most {LIMIT})   a tenant with its share {busy[name] * 1000:7.3f} ms"
+        )
+    print(f"tables read from end to end: {', '.join(sorted(scans)) or 'none'}")
+    return 1 if failed or scans else 0
+
+
+if __name__ == "__main__":
+    sys.exit(with_server(run))
