@@ -58,6 +58,7 @@ def guarded(operation: str, handler: Handler) -> Handler:
                 await audit.refusal(
                     request, "access", operation, problem.code, tenant_id=caller.tenant_id, subject=caller.subject
                 )
+            problem.headers.update(admission.headers())
             raise
         response.headers.update(admission.headers())
         return response

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -174,6 +175,7 @@ def _principal(
         groups=_names(claims, groups_claim),
         name=_text(claims.get("name")),
         email=_text(claims.get("email")),
+        issued_at=_moment(claims.get("iat")),
     )
 
 
@@ -183,6 +185,14 @@ def _names(claims: Mapping[str, Any], claim: str) -> tuple[str, ...]:
     if not isinstance(values, list | None):
         raise TokenError(f"the claim {claim} is no list")
     return tuple(sorted({name for value in values or () if (name := _text(value))}))
+
+
+def _moment(value: object) -> datetime | None:
+    """Return the time of a NumericDate (RFC 7519, section 2), or None for what is none."""
+    try:
+        return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _text(value: object) -> str | None:

@@ -69,9 +69,9 @@ class Database:
     async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
         """Return the one value of a function that locks a row which many want; otherwise as `call`.
 
-        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one in
-        the same round trip waits: the log is one sequence, so what is on disk after the second includes the first. Nobody
-        learns of the first before that. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
+        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one, in
+        a round trip of its own, waits: the log is one sequence, so what is on disk after the second includes the first. The
+        caller is not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
         """
         rows = await self._rows(function, actor, arguments, early=True)
         return next(iter(rows[0].values()))
@@ -117,7 +117,7 @@ async def _check_open(connection: AsyncConnection[Row]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
-ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s)"
+ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s, %s)"
 ENTER_FUNCTION = "SELECT core.enter_function(%s, %s)"
 COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
 WAIT_FOR_DISK = "SELECT pg_logical_emit_message(true, 'flush', '')"
@@ -134,7 +134,7 @@ async def _run(
 ) -> list[Row]:
     if actor is None:
         return await (await connection.execute(query, arguments)).fetchall()
-    async with connection.pipeline() as pipeline:
+    async with connection.pipeline():
         if early:
             await connection.execute(COMMIT_EARLY)
         if isinstance(actor, Principal):
@@ -149,16 +149,16 @@ async def _run(
                     actor.name,
                     actor.email,
                     actor.api_key_id,
+                    actor.issued_at,
                 ),
             )
         else:
             await connection.execute(ENTER_FUNCTION, (actor.tenant_id, actor.function))
         cursor = await connection.execute(query, arguments)
-        if early:
-            await pipeline.sync()
-            await connection.execute(WAIT_FOR_DISK)
-    # Only now has everything been answered.
-    return await cursor.fetchall()
+        rows = await cursor.fetchall()
+    if early:
+        await connection.execute(WAIT_FOR_DISK)
+    return rows
 
 
 def unavailable() -> Problem:

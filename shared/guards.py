@@ -105,7 +105,8 @@ def _database_url(settings: Settings) -> str:
     # Whatever driver it names.
     default = Settings.model_fields["database_url"].default.get_secret_value()
     given = with_scheme(settings.database_url.get_secret_value(), "postgresql")
-    return "must be changed from default" if given == default else ""
+    published = urlsplit(given).password == urlsplit(default).password
+    return "must be changed from default" if given == default or published else ""
 
 
 def _oidc_issuer_url(settings: Settings) -> str:

@@ -41,7 +41,7 @@ class TokenError(Exception):
 class KeySet:
     """The provider's public keys by key id: fetched when first needed, when unknown ids appear, and once an hour.
 
-    While a fetch fails, the keys of the last one go on being used.
+    While a fetch fails or hangs, the keys of the last one go on being used.
     """
 
     def __init__(self, load: Callable[[], Awaitable[Mapping[str, Any]]]) -> None:
@@ -49,17 +49,22 @@ class KeySet:
         self._keys: dict[str, PyJWK] = {}
         self._tried_at = self._loaded_at = -MAX_AGE_SECONDS
         self._lock = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def find(self, kid: str) -> "PyJWK":
         """Return the key of an id; raises TokenError when the provider has none of that id.
 
         No id (`""`) means the only key, where there is only one (OpenID Connect Core 1.0, section 10.1).
         """
-        if self._get(kid) is None or time.monotonic() - self._loaded_at > MAX_AGE_SECONDS:
-            async with self._lock:
-                if self._get(kid) is None or time.monotonic() - self._loaded_at > MAX_AGE_SECONDS:
-                    await self._refresh()
         key = self._get(kid)
+        if key is None:
+            async with self._lock:
+                if self._get(kid) is None:
+                    await self._refresh()
+            key = self._get(kid)
+        elif time.monotonic() - self._loaded_at > MAX_AGE_SECONDS and (self._renewal is None or self._renewal.done()):
+            # Nobody waits for a provider that hangs while there is a key to go on with.
+            self._renewal = asyncio.create_task(self._renew())
         if key is None:
             raise TokenError("no key of that id")
         return key
@@ -68,6 +73,10 @@ class KeySet:
         if not kid and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid)
+
+    async def _renew(self) -> None:
+        async with self._lock:
+            await self._refresh()
 
     async def _refresh(self) -> None:
         from jwt import PyJWK, PyJWTError
@@ -79,8 +88,15 @@ class KeySet:
             document = await self._load()
             keys = {}
             for entry in document["keys"]:
-                if entry.get("kty") in ALGORITHMS and entry.get("use", "sig") == "sig":
+                if entry.get("kty") not in ALGORITHMS or entry.get("use", "sig") != "sig":
+                    continue
+                try:
                     keys[str(entry.get("kid", ""))] = PyJWK(entry)
+                except PyJWTError as error:
+                    # One that signs nothing (X25519, RSA-OAEP) does not take the others along.
+                    logs.info("jwk_ignored", kid=str(entry.get("kid", ""))[:100], error=type(error).__name__)
+            if not keys:
+                raise ValueError("no key that signs")
         except (PyJWTError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # The runbook tells operators to look for these words.
             logs.warning("JWKS fetch failed", error=f"{type(error).__name__}: {error}")

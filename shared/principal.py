@@ -1,6 +1,7 @@
 """Who a call into the database acts for."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 
@@ -20,6 +21,8 @@ class Principal:
     name: str | None = None
     email: str | None = None
     api_key_id: UUID | None = None
+    issued_at: datetime | None = None
+    """When the token was issued: an older one does not bring former roles back."""
 
 
 @dataclass(frozen=True)

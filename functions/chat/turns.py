@@ -120,7 +120,9 @@ async def stop(request: Request) -> Response:
     """End a turn."""
     admission = admitted(request)
     database = await runtime.database()
-    turn = await database.call("chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"])
+    turn = await database.call_releasing_early(
+        "chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"]
+    )
     return JSONResponse(turn)
 
 

@@ -17,7 +17,7 @@ Name = Annotated[Text, Field(max_length=100)]
 Subject = Annotated[Text, Field(max_length=255)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Scope = Annotated[Text, Field(max_length=50)]
-Tokens = Annotated[int, Field(ge=0, lt=BIGINT)]
+Tokens = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class _Request(BaseModel):
@@ -184,12 +184,12 @@ class OwnTenantChange(_Request):
     """What a tenant's own administrator changes; what is left out stays."""
 
     name: Annotated[Text, Field(max_length=200)] | None = None
-    time_zone: Name | None = None
 
 
 class TenantChange(OwnTenantChange):
-    """What the platform's administrator changes."""
+    """What the platform's administrator changes; days and months of budgets begin by the time zone."""
 
+    time_zone: Name | None = None
     active: bool | None = None
 
 

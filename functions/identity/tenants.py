@@ -16,7 +16,7 @@ async def own(request: Request) -> Response:
 async def update_own(request: Request) -> Response:
     """Change the caller's tenant."""
     change = await read_json(request, OwnTenantChange, MAX_BODY_BYTES)
-    return private(await call(request, "core.update_tenant", p_name=change.name, p_time_zone=change.time_zone))
+    return private(await call(request, "core.update_tenant", p_name=change.name))
 
 
 async def list_all(request: Request) -> Response:

@@ -150,7 +150,13 @@ async def _keep_lease(run: Run) -> None:
         await asyncio.sleep(lease.total_seconds() / RENEWALS_A_LEASE)
         try:
             async with asyncio.timeout(lease.total_seconds() / 2):
-                state = await run.database.call("inference.renew", run.actor, **run.lease(), p_lease=lease)
+                state = await run.database.call(
+                    "inference.renew",
+                    run.actor,
+                    **run.lease(),
+                    p_lease=lease,
+                    p_generated_tokens=len(run.text),
+                )
         except (Problem, TimeoutError) as error:
             # The database does not answer: the lease still holds for a while, and only then is the work given up.
             if time.monotonic() >= held_until:

@@ -16,8 +16,11 @@ async def sweep(event: Event) -> None:
     documents = await database.call("rag.sweep_documents")
     if documents:
         logs.warning("documents_swept", count=documents, event_id=event.id)
-    if expired := await database.call("budget.expire"):
-        logs.warning("reservations_expired", count=expired, event_id=event.id)
+    expired = await database.call("budget.expire")
+    if expired["count"]:
+        logs.warning("reservations_expired", event_id=event.id, **expired)
+    if expired["failed"]:
+        metrics.problems().labels("reservation_unexpirable").inc(expired["failed"])
     for row in await database.rows("inference.sweep"):
         logs.warning(
             "job_swept",

@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.text import Text
 
-BIGINT = 2**63
+MAX_AMOUNT = 10**15
 MAX_TOKENS = 32_768
 
 Tier = Literal["light", "standard", "heavy"]
 Scope = Literal["tenant", "user", "api_key"]
 Period = Literal["day", "month"]
-Amount = Annotated[int, Field(ge=0, lt=BIGINT)]
+Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 
 
 class _Request(BaseModel):
@@ -159,7 +159,13 @@ class TopUp(Holder):
         return self
 
 
-class UsageQuery(_Request):
+class BudgetQuery(_Request):
+    """Whose budgets: of the caller's tenant, or for a platform_admin of any."""
+
+    tenant_id: UUID | None = None
+
+
+class UsageQuery(BudgetQuery):
     """From one day until another, both included, in the tenant's time zone."""
 
     since: date

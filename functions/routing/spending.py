@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from functions.routing.models import Limit, TopUp, UsageQuery
+from functions.routing.models import BudgetQuery, Limit, TopUp, UsageQuery
 from shared.access import admitted
 from shared.http import read_json, validate
 from shared.runtime import runtime
@@ -27,14 +27,17 @@ async def show_usage(request: Request) -> Response:
         p_user_id=query.user_id,
         p_api_key_id=query.api_key_id,
         p_model=query.model,
+        p_tenant_id=query.tenant_id,
     )
     return JSONResponse({"usage": usage})
 
 
 async def list_budgets(request: Request) -> Response:
     """Tell what is left."""
+    query = validate(BudgetQuery, dict(request.query_params))
     database = await runtime.database()
-    return JSONResponse({"budgets": await database.call("budget.list_budgets", admitted(request).principal)})
+    budgets = await database.call("budget.list_budgets", admitted(request).principal, p_tenant_id=query.tenant_id)
+    return JSONResponse({"budgets": budgets})
 
 
 async def set_limit(request: Request) -> Response:

@@ -4,7 +4,7 @@ RETURNS bigint
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT budget.close(p_turn_id, r.tokens, r.cost_micros, r.tokens, 0)
+  SELECT budget.close(p_turn_id, r.tokens, 0, p_all_held => true)
   FROM budget.reservations AS r
   WHERE r.tenant_id = core.require_tenant() AND r.turn_id = p_turn_id
 $$;

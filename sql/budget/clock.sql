@@ -1,8 +1,8 @@
 -- requires: 012_budget_metrics
+-- Plain, like the others that every turn calls: a SET clause costs more than they do, and stops inlining. All names are qualified.
 CREATE OR REPLACE FUNCTION budget.clock()
 RETURNS timestamptz
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE WHEN core.is_operator() THEN coalesce(nullif(current_setting('budget.clock', true), '')::timestamptz, now()) ELSE now() END
 $$;

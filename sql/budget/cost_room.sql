@@ -4,12 +4,10 @@ RETURNS bigint
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT min(coalesce(b.cost_micros - b.cost_settled - b.cost_reserved, a.cost_micros - m.cost_settled - m.cost_reserved))
-  FROM budget.applicable(core.current_tenant(), core.current_user_id(), nullif(current_setting('app.api_key_id', true), '')::uuid) AS a
-  LEFT JOIN budget.balances AS b
-    ON b.tenant_id = a.tenant_id AND b.scope = a.scope AND b.holder_id = a.holder_id AND b.period = a.period AND b.starts_on = a.starts_on
-  LEFT JOIN LATERAL budget.moved(a.tenant_id, a.scope, a.holder_id, a.period, a.starts_on) AS m ON b.tenant_id IS NULL AND a.cost_micros IS NOT NULL
-  WHERE coalesce(b.cost_micros, a.cost_micros) IS NOT NULL
+  SELECT min(p.cost_micros - p.cost_settled - p.cost_reserved)
+  FROM budget.present(ARRAY(
+    SELECT a FROM budget.applicable(core.current_tenant(), core.current_user_id(), core.current_api_key_id()) AS a
+    WHERE a.cost_micros IS NOT NULL)) AS p
 $$;
 
 COMMENT ON FUNCTION budget.cost_room() IS

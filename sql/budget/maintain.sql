@@ -17,6 +17,8 @@ BEGIN
   LOOP
     partition := format('ledger_%s', to_char(v_month, 'YYYY_MM'));
     CONTINUE WHEN to_regclass('budget.' || partition) IS NOT NULL;
+    -- Nothing may come into the default partition between the move and the attachment.
+    LOCK TABLE budget.ledger_default IN SHARE ROW EXCLUSIVE MODE;
     EXECUTE format('CREATE TABLE budget.%I (LIKE budget.ledger INCLUDING ALL)', partition);
     EXECUTE format('COMMENT ON TABLE budget.%I IS %L', partition, format('Movements of the month that begins on %s.', v_month));
     EXECUTE format('ALTER TABLE budget.%I OWNER TO ea_owner', partition);
@@ -27,13 +29,15 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 
-  -- 2. Old months leave the ledger and stay as tables of their own, to be dumped and dropped.
+  -- 2. Old months leave the ledger and stay as tables of their own, to be dumped and dropped. One in which something is still held
+  --    stays until that has ended.
   FOR v_old IN
     SELECT c.relname::text AS name
     FROM pg_inherits AS i
     JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent = 'budget.ledger'::regclass AND c.relname ~ '^ledger_[0-9]{4}_[0-9]{2}$'
       AND to_date(right(c.relname, 7), 'YYYY_MM') < date_trunc('month', now()) - make_interval(months => p_keep_months)
+      AND NOT EXISTS (SELECT FROM budget.reservations AS r WHERE r.closed_at IS NULL AND r.month = to_date(right(c.relname, 7), 'YYYY_MM'))
     ORDER BY 1
   LOOP
     EXECUTE format('ALTER TABLE budget.ledger DETACH PARTITION budget.%I', v_old.name);

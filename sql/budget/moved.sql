@@ -5,7 +5,6 @@ CREATE OR REPLACE FUNCTION budget.moved(
   OUT settled bigint, OUT reserved bigint, OUT cost_settled bigint, OUT cost_reserved bigint
 )
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   c_month constant date := date_trunc('month', p_starts_on)::date;
@@ -17,8 +16,12 @@ DECLARE
     FROM budget.ledger AS l
     WHERE l.tenant_id = $1 AND l.month = $2 AND ($3 = 'month' OR l.day = $4) AND l.turn_id IS DISTINCT FROM $5 $sums$;
 BEGIN
-  EXECUTE v_sums || CASE p_scope
-    WHEN 'tenant' THEN 'AND $6 IS NOT NULL' WHEN 'user' THEN 'AND l.user_id = $6' ELSE 'AND l.api_key_id = $6' END
+  -- A tenant's balance is made by its first movement: where there is none, nothing has moved.
+  IF p_scope = 'tenant' THEN
+    SELECT 0, 0, 0, 0 INTO settled, reserved, cost_settled, cost_reserved;
+    RETURN;
+  END IF;
+  EXECUTE v_sums || CASE p_scope WHEN 'user' THEN 'AND l.user_id = $6' ELSE 'AND l.api_key_id = $6' END
   INTO settled, reserved, cost_settled, cost_reserved
   USING p_tenant_id, c_month, p_period, p_starts_on, p_without_turn, p_holder_id;
 END

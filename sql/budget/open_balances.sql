@@ -6,13 +6,19 @@ RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-  INSERT INTO budget.balances (tenant_id, scope, holder_id, period, starts_on, tokens, settled, reserved, cost_micros, cost_settled, cost_reserved)
+  INSERT INTO budget.balances (tenant_id, scope, holder_id, period, starts_on, tokens, settled, reserved, cost_micros, cost_settled, cost_reserved,
+                               target_tokens, target_cost)
   SELECT n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on,
     greatest(n.tokens, CASE WHEN n.tokens IS NOT NULL THEN m.settled + m.reserved END), m.settled, m.reserved,
-    greatest(n.cost_micros, CASE WHEN n.cost_micros IS NOT NULL THEN m.cost_settled + m.cost_reserved END), m.cost_settled, m.cost_reserved
+    greatest(n.cost_micros, CASE WHEN n.cost_micros IS NOT NULL THEN m.cost_settled + m.cost_reserved END), m.cost_settled, m.cost_reserved,
+    n.tokens, n.cost_micros
   FROM unnest(p_needed) AS n
   CROSS JOIN LATERAL budget.moved(n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on, p_without_turn) AS m
-  WHERE NOT EXISTS (
+  -- A limit may have been taken away since it was read: under the lock it is seen.
+  WHERE (n.scope = 'tenant' OR EXISTS (
+    SELECT FROM budget.limits AS l
+    WHERE l.tenant_id = n.tenant_id AND l.scope = n.scope AND l.holder_id = n.holder_id AND l.period = n.period))
+    AND NOT EXISTS (
     SELECT FROM budget.balances AS b
     WHERE b.tenant_id = n.tenant_id AND b.scope = n.scope AND b.holder_id = n.holder_id AND b.period = n.period AND b.starts_on = n.starts_on)
   ON CONFLICT (tenant_id, scope, holder_id, period, starts_on) DO NOTHING

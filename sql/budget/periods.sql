@@ -1,7 +1,6 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION budget.periods(p_tenant_id uuid, OUT day date, OUT month date)
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT (budget.clock() AT TIME ZONE t.time_zone)::date, date_trunc('month', budget.clock() AT TIME ZONE t.time_zone)::date
   FROM core.tenants AS t

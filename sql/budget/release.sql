@@ -2,9 +2,8 @@
 CREATE OR REPLACE FUNCTION budget.release(p_turn_id uuid)
 RETURNS void
 LANGUAGE sql
-SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT budget.close(p_turn_id, 0, 0, 0, 0)
+  SELECT budget.close(p_turn_id, 0, 0)
 $$;
 
 COMMENT ON FUNCTION budget.release(uuid) IS 'Ends a turn''s reservation and charges nothing. Internal.';

@@ -9,17 +9,10 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_before jsonb;
-  v_after jsonb := jsonb_build_object('tokens', p_tokens, 'cost_micros', p_cost_micros, 'paused', p_paused);
 BEGIN
   PERFORM core.require_operation('budgets.update');
-  PERFORM budget.require_holder(p_scope, p_holder_id);
-  SELECT jsonb_build_object('tokens', l.tokens, 'cost_micros', l.cost_micros, 'paused', l.paused_at IS NOT NULL) INTO v_before
-  FROM budget.limits AS l
-  WHERE l.tenant_id = v_tenant AND l.scope = p_scope AND l.holder_id = p_holder_id AND l.period = p_period
-  FOR UPDATE;
-
-  -- The trigger apply_limit lets the running period follow.
+  v_tenant := budget.require_holder(p_scope, p_holder_id);
+  -- The trigger apply_limit lets the running period follow, and audits.
   IF p_tokens IS NULL AND p_cost_micros IS NULL AND NOT p_paused THEN
     DELETE FROM budget.limits AS l
     WHERE l.tenant_id = v_tenant AND l.scope = p_scope AND l.holder_id = p_holder_id AND l.period = p_period;
@@ -30,11 +23,8 @@ BEGIN
     SET tokens = excluded.tokens, cost_micros = excluded.cost_micros, updated_at = now(),
         paused_at = CASE WHEN p_paused THEN coalesce(l.paused_at, now()) END;
   END IF;
-  IF v_before IS DISTINCT FROM v_after THEN
-    PERFORM compliance.append(v_tenant, 'budget.changed', p_holder_id::text,
-                              jsonb_build_object('scope', p_scope, 'period', p_period, 'before', v_before, 'after', v_after));
-  END IF;
-  RETURN v_after || jsonb_build_object('scope', p_scope, 'holder_id', p_holder_id, 'period', p_period);
+  RETURN jsonb_build_object('scope', p_scope, 'holder_id', p_holder_id, 'period', p_period,
+                            'tokens', p_tokens, 'cost_micros', p_cost_micros, 'paused', p_paused);
 END
 $$;
 

@@ -6,22 +6,24 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_needed budget.balances[];
   v_balance budget.balances;
 BEGIN
   PERFORM core.require_operation('budgets.update');
-  PERFORM budget.require_holder(p_scope, p_holder_id);
-  SELECT array_agg(a ORDER BY a.scope = 'tenant' DESC, a.period) INTO v_needed
-  FROM budget.applicable(v_tenant, CASE p_scope WHEN 'user' THEN p_holder_id END, CASE p_scope WHEN 'api_key' THEN p_holder_id END) AS a;
-  PERFORM budget.open_balances(v_needed[1:2]);
-  PERFORM budget.lock_tenant(v_tenant, v_needed[1].starts_on, v_needed[2].starts_on);
-  PERFORM budget.open_balances(v_needed[3:]);
+  v_tenant := budget.require_holder(p_scope, p_holder_id);
+  PERFORM budget.lock_running(v_tenant);
+  PERFORM budget.open_balances(ARRAY(
+    SELECT a FROM budget.applicable(v_tenant, CASE p_scope WHEN 'user' THEN p_holder_id END, CASE p_scope WHEN 'api_key' THEN p_holder_id END) AS a
+    WHERE a.scope <> 'tenant'));
   UPDATE budget.balances AS b
-  SET tokens = b.tokens + p_tokens, cost_micros = b.cost_micros + p_cost_micros,
-      reached = least(b.reached, greatest(budget.share_reached(b.settled, b.tokens + p_tokens), budget.share_reached(b.cost_settled, b.cost_micros + p_cost_micros)))
-  FROM unnest(v_needed) AS n
+  SET target_tokens = n.tokens, tokens = CASE WHEN n.tokens IS NOT NULL THEN greatest(n.tokens, b.settled + b.reserved) END,
+      target_cost = n.cost, cost_micros = CASE WHEN n.cost IS NOT NULL THEN greatest(n.cost, b.cost_settled + b.cost_reserved) END,
+      reached = least(b.reached, greatest(budget.share_reached(b.settled, n.tokens), budget.share_reached(b.cost_settled, n.cost)))
+  FROM budget.periods(v_tenant) AS now
+  CROSS JOIN budget.balances AS k
+  CROSS JOIN LATERAL (SELECT k.target_tokens + p_tokens AS tokens, k.target_cost + p_cost_micros AS cost) AS n
   WHERE b.tenant_id = v_tenant AND b.scope = p_scope AND b.holder_id = p_holder_id AND b.period = p_period
-    AND n.scope = b.scope AND n.period = b.period AND n.starts_on = b.starts_on
+    AND b.starts_on = CASE p_period WHEN 'day' THEN now.day ELSE now.month END
+    AND (k.tenant_id, k.scope, k.holder_id, k.period, k.starts_on) = (b.tenant_id, b.scope, b.holder_id, b.period, b.starts_on)
   RETURNING b.* INTO v_balance;
   IF NOT FOUND OR (p_tokens > 0 AND v_balance.tokens IS NULL) OR (p_cost_micros > 0 AND v_balance.cost_micros IS NULL) THEN
     PERFORM ops.raise_problem('conflict', 'There is no such limit to raise.', jsonb_build_object('scope', p_scope, 'period', p_period));

@@ -1,6 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION budget.usage(
-  p_from date, p_until date, p_by text[] DEFAULT '{day}', p_user_id uuid DEFAULT NULL, p_api_key_id uuid DEFAULT NULL, p_model text DEFAULT NULL
+  p_from date, p_until date, p_by text[] DEFAULT '{day}', p_user_id uuid DEFAULT NULL, p_api_key_id uuid DEFAULT NULL, p_model text DEFAULT NULL,
+  p_tenant_id uuid DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -8,13 +9,17 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   c_days constant integer := 400;
-  v_tenant uuid := core.require_tenant();
+  v_own constant uuid := core.require_tenant();
+  v_tenant constant uuid := core.acting_tenant(p_tenant_id);
   -- Who may not see all sees the own use.
-  v_user uuid := CASE WHEN core.has_role('tenant_admin') OR core.has_role('auditor') THEN p_user_id ELSE core.require_user() END;
+  v_user uuid := CASE WHEN v_tenant <> v_own OR core.has_role('tenant_admin') OR core.has_role('auditor') THEN p_user_id ELSE core.require_user() END;
 BEGIN
   PERFORM core.require_operation('usage.read');
   IF p_until < p_from OR p_until - p_from > c_days THEN
     PERFORM ops.raise_problem('invalid_request', format('until: must be from 0 to %s days after from.', c_days));
+  END IF;
+  IF v_tenant <> v_own AND p_by && '{user,api_key}' THEN
+    PERFORM ops.raise_problem('forbidden', 'Another tenant''s use is told by day and model.');
   END IF;
   RETURN (
     SELECT coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
@@ -43,6 +48,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION budget.usage(date, date, text[], uuid, uuid, text) IS
-  'What was charged from one day until another, by any of day, user, api_key, model: [{..., turns, prompt_tokens, completion_tokens, tokens, cost_micros}]. One''s own, or for tenant_admin and auditor all.';
-GRANT EXECUTE ON FUNCTION budget.usage(date, date, text[], uuid, uuid, text) TO app;
+COMMENT ON FUNCTION budget.usage(date, date, text[], uuid, uuid, text, uuid) IS
+  'What was charged from one day to another, by any of day, user, api_key, model: [{..., turns, prompt_tokens, completion_tokens, tokens, cost_micros}]: one''s own, or for some roles all.';
+GRANT EXECUTE ON FUNCTION budget.usage(date, date, text[], uuid, uuid, text, uuid) TO app;

@@ -9,8 +9,15 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   -- Months whose partition was detached cannot be recomputed any more.
-  WITH bounds AS (
-    SELECT greatest(p_since, (SELECT min(l.month) FROM budget.ledger AS l WHERE p_tenant_id IS NULL OR l.tenant_id = p_tenant_id)) AS first
+  WITH attached AS (
+    SELECT min(to_date(right(c.relname, 7), 'YYYY_MM')) AS month
+    FROM pg_inherits AS i
+    JOIN pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'budget.ledger'::regclass AND c.relname ~ '^ledger_[0-9]{4}_[0-9]{2}$'
+    UNION ALL
+    SELECT min(d.month) FROM budget.ledger_default AS d
+  ), bounds AS (
+    SELECT greatest(p_since, (SELECT min(a.month) FROM attached AS a)) AS first
   ), moved AS (
     SELECT l.tenant_id, h.scope, h.holder_id, p.period, p.starts_on,
       coalesce(sum(l.tokens) FILTER (WHERE l.entry = 'settle'), 0)::bigint AS settled,

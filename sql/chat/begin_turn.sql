@@ -30,6 +30,9 @@ DECLARE
   v_choice jsonb;
   v_accepted jsonb;
 BEGIN
+  -- Who is being erased at this moment begins nothing; and erasing takes the user before the conversations, as this does.
+  PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_user FOR KEY SHARE;
+
   -- 1. The same request again, even at the same instant, is the same turn: the lock makes the second one wait.
   IF p_idempotency_key IS NOT NULL THEN
     PERFORM pg_advisory_xact_lock(hashtextextended(format('%s/%s/%s', v_tenant, v_user, p_idempotency_key), 0));

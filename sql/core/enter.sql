@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION core.enter(
   p_tenant_id uuid, p_subject text, p_operation text,
   p_roles text[] DEFAULT '{}', p_groups text[] DEFAULT '{}', p_name text DEFAULT NULL, p_email text DEFAULT NULL,
-  p_api_key_id uuid DEFAULT NULL
+  p_api_key_id uuid DEFAULT NULL, p_issued_at timestamptz DEFAULT NULL
 )
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -35,15 +35,17 @@ BEGIN
   ELSIF v_user.kind = 'service' THEN
     PERFORM ops.raise_problem('unauthenticated', 'A service account acts by API keys only.');
   ELSIF v_user.id IS NULL THEN
-    INSERT INTO core.users (tenant_id, subject, name, email, roles, groups)
-    VALUES (p_tenant_id, p_subject, p_name, p_email, v_token_roles, p_groups)
+    INSERT INTO core.users (tenant_id, subject, name, email, roles, groups, token_issued_at)
+    VALUES (p_tenant_id, p_subject, p_name, p_email, v_token_roles, p_groups, p_issued_at)
     ON CONFLICT (tenant_id, subject) DO NOTHING;
     SELECT * INTO STRICT v_user FROM core.users AS u WHERE u.tenant_id = p_tenant_id AND u.subject = p_subject;
+  ELSIF p_issued_at < v_user.token_issued_at THEN
+    NULL;  -- a later token has said what holds now
   ELSIF (v_user.roles, v_user.groups, v_user.name, v_user.email) IS DISTINCT FROM
         (v_token_roles, p_groups, coalesce(p_name, v_user.name), coalesce(p_email, v_user.email))
         OR v_user.seen_at < now() - interval '1 hour' THEN
     UPDATE core.users AS u
-    SET roles = v_token_roles, groups = p_groups, name = coalesce(p_name, u.name), email = coalesce(p_email, u.email), seen_at = now()
+    SET token_issued_at = coalesce(p_issued_at, u.token_issued_at), roles = v_token_roles, groups = p_groups, name = coalesce(p_name, u.name), email = coalesce(p_email, u.email), seen_at = now()
     WHERE u.tenant_id = p_tenant_id AND u.id = v_user.id;
   END IF;
   IF v_user.disabled_at IS NOT NULL THEN
@@ -73,6 +75,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid) IS
+COMMENT ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz) IS
   'Admits a request to an operation and sets whom its transaction acts for; the first token provisions the user. Raises tenant_unset, tenant_suspended, unauthenticated, user_disabled, forbidden.';
-GRANT EXECUTE ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid) TO app;
+GRANT EXECUTE ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz) TO app;

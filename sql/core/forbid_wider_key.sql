@@ -9,7 +9,7 @@ DECLARE
 BEGIN
   SELECT * INTO v_own
   FROM core.api_keys AS k
-  WHERE k.tenant_id = core.require_tenant() AND k.id = nullif(current_setting('app.api_key_id', true), '')::uuid;
+  WHERE k.tenant_id = core.require_tenant() AND k.id = core.current_api_key_id();
   IF v_own.scopes IS NOT NULL AND (p_scopes IS NULL OR EXISTS (
     SELECT FROM unnest(p_scopes) AS s (scope) WHERE NOT core.scopes_cover(v_own.scopes, s.scope))
   ) THEN

@@ -17,7 +17,7 @@ AS $$
     ('routing.explain',   'routing:read',    '{tenant_admin,member,viewer,service}',                 false, 'Ask which model would answer'),
     ('routing.models',    'routing:read',    '{platform_admin,tenant_admin,member,viewer,service}',  false, 'List the models'),
     ('routing.health',    'routing:read',    '{platform_admin,tenant_admin,auditor}',                false, 'See how the models are, and the rules'),
-    ('usage.read',        'usage:read',      '{tenant_admin,member,auditor,service}',                false, 'Read the use: one''s own, or as tenant_admin or auditor the tenant''s'),
+    ('usage.read',        'usage:read',      '{platform_admin,tenant_admin,member,auditor,service}', false, 'Read the use: one''s own, or as tenant_admin or auditor the tenant''s'),
     ('budgets.read',      'usage:read',      '{platform_admin,tenant_admin,member,viewer,auditor,service}', false, 'Read the tenant''s budget and those of one''s own, or as tenant_admin or auditor all'),
     ('budgets.update',    'budgets',         '{platform_admin,tenant_admin}',                        false, 'Set, raise or pause limits: of users and keys, or as platform_admin of the tenant'),
     ('keys.create',       'keys',            '{tenant_admin,member}',                                false, 'Make an API key: for oneself, or as tenant_admin for a service account'),

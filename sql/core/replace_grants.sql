@@ -12,6 +12,7 @@ BEGIN
   IF EXISTS (SELECT unnest(p_roles) EXCEPT SELECT unnest(v_after)) THEN
     PERFORM ops.raise_problem('invalid_request', 'roles: must be some of platform_admin, tenant_admin, member, viewer, auditor, service.');
   END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended(format('grants/%s/%s/%s', v_tenant, p_user_id, p_group_name), 0));
   v_before := ARRAY(
     SELECT g.role FROM core.role_grants AS g
     WHERE g.tenant_id = v_tenant AND (g.user_id = p_user_id OR g.group_name = p_group_name)

@@ -18,7 +18,11 @@ BEGIN
   ELSE
     PERFORM core.require_operation('tenants.update');
   END IF;
-  PERFORM core.check_time_zone(p_time_zone);
+  -- Days and months of the budgets begin by it: who could move them would have some of them twice.
+  IF p_time_zone IS NOT NULL THEN
+    PERFORM core.require_operation('tenants.update');
+    PERFORM core.check_time_zone(p_time_zone);
+  END IF;
   UPDATE core.tenants AS t
   SET name = coalesce(p_name, t.name), time_zone = coalesce(p_time_zone, t.time_zone),
       suspended_at = CASE WHEN p_active THEN NULL WHEN NOT p_active THEN coalesce(t.suspended_at, now()) ELSE t.suspended_at END

@@ -15,7 +15,7 @@ AS $$
         AND core.scopes_cover((SELECT k.scopes FROM core.api_keys AS k WHERE k.tenant_id = t.id AND k.id = own.key_id), o.scope)))
   FROM core.tenants AS t
   JOIN core.users AS u ON u.tenant_id = t.id AND u.id = core.require_user()
-  CROSS JOIN (SELECT nullif(current_setting('app.api_key_id', true), '')::uuid) AS own (key_id)
+  CROSS JOIN (SELECT core.current_api_key_id()) AS own (key_id)
   WHERE t.id = core.require_tenant()
 $$;
 

@@ -42,11 +42,12 @@ BEGIN
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
   UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
-  PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens, v_turn.completion_tokens);
-  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  -- Before the balances, in the order of chat.begin_turn.
   IF p_first_token_ms IS NOT NULL THEN
     PERFORM routing.report(v_turn.model, true, p_first_token_ms);
   END IF;
+  PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens, v_turn.completion_tokens);
+  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
   RETURN chat.turn_result(v_turn.id);
 END
 $$;

@@ -10,28 +10,30 @@ AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
   v_turn uuid;
+  v_generated integer;
 BEGIN
   UPDATE inference.jobs AS j
   SET status = 'failed', leased_by = NULL, leased_until = NULL
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
     AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
-  RETURNING j.turn_id INTO v_turn;
+  RETURNING j.turn_id, j.generated_tokens INTO v_turn, v_generated;
   IF NOT FOUND THEN
     PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
   END IF;
   -- Nothing generated, nothing charged; a broken answer costs its prompt and what was generated of it.
   UPDATE chat.turns AS t
   SET status = 'failed', error_code = p_code, error_detail = left(p_detail, 2000), finished_at = clock_timestamp(),
-      prompt_tokens = CASE p_generated WHEN '' THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
-      completion_tokens = least(budget.estimate_tokens(p_generated), t.max_tokens)
+      prompt_tokens = CASE WHEN p_generated = '' AND v_generated = 0 THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
+      completion_tokens = least(greatest(budget.estimate_tokens(p_generated), v_generated), t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = v_turn;
-  PERFORM budget.settle(v_turn, t.prompt_tokens, t.completion_tokens)
-  FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;
-  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  -- Before the balances, in the order of chat.begin_turn.
   -- What the model server refuses says nothing of its health.
   PERFORM routing.report(t.model, false, NULL, p_code)
   FROM chat.turns AS t
   WHERE t.tenant_id = v_tenant AND t.id = v_turn AND p_code IN ('model_unavailable', 'model_timeout', 'model_stream_broken');
+  PERFORM budget.settle(v_turn, t.prompt_tokens, t.completion_tokens)
+  FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;
+  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
   RETURN chat.turn_result(v_turn);
 END
 $$;

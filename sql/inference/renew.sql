@@ -1,5 +1,5 @@
 -- requires: 000_core
-CREATE OR REPLACE FUNCTION inference.renew(p_job_id uuid, p_worker text, p_attempt integer, p_lease interval)
+CREATE OR REPLACE FUNCTION inference.renew(p_job_id uuid, p_worker text, p_attempt integer, p_lease interval, p_generated_tokens integer DEFAULT 0)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -7,7 +7,7 @@ AS $$
 DECLARE
   v_turn uuid;
 BEGIN
-  UPDATE inference.jobs AS j SET leased_until = clock_timestamp() + p_lease
+  UPDATE inference.jobs AS j SET leased_until = clock_timestamp() + p_lease, generated_tokens = p_generated_tokens
   WHERE j.tenant_id = core.require_tenant() AND j.id = p_job_id
     AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
   RETURNING j.turn_id INTO v_turn;
@@ -21,6 +21,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION inference.renew(uuid, text, integer, interval) IS
-  'Prolongs a worker''s lease: held; stop, when the user wants no more; or lost, when the worker must not write any longer.';
-GRANT EXECUTE ON FUNCTION inference.renew(uuid, text, integer, interval) TO app;
+COMMENT ON FUNCTION inference.renew(uuid, text, integer, interval, integer) IS
+  'Prolongs a worker''s lease and notes how far it is: held; stop, when the user wants no more; or lost, when the worker must not write any longer.';
+GRANT EXECUTE ON FUNCTION inference.renew(uuid, text, integer, interval, integer) TO app;

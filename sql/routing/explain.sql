@@ -13,19 +13,12 @@ DECLARE
   v_choice jsonb := routing.choose(p_question, p_requested, v_prompt_tokens, p_max_tokens, p_tools, p_passages, p_history_chars);
   v_cost bigint;
   v_full budget.balances;
+  v_needed budget.balances[] := ARRAY(SELECT a FROM budget.applicable(v_tenant, core.require_user(), core.current_api_key_id()) AS a);
 BEGIN
   SELECT budget.cost(v_prompt_tokens, p_max_tokens, m.input_price, m.output_price) INTO v_cost
   FROM routing.models AS m WHERE m.name = v_choice ->> 'model';
-  SELECT n.* INTO v_full
-  FROM (
-    SELECT CASE WHEN b.tenant_id IS NULL THEN a ELSE b END AS balance
-    FROM budget.applicable(v_tenant, core.require_user(), nullif(current_setting('app.api_key_id', true), '')::uuid) AS a
-    LEFT JOIN budget.balances AS b
-      ON b.tenant_id = a.tenant_id AND b.scope = a.scope AND b.holder_id = a.holder_id AND b.period = a.period AND b.starts_on = a.starts_on
-  ) AS p
-  CROSS JOIN LATERAL (SELECT (p.balance).*) AS n
-  WHERE NOT budget.fits(p.balance, v_prompt_tokens + p_max_tokens, v_cost)
-  LIMIT 1;
+  PERFORM budget.refuse_paused(v_needed);
+  SELECT p.* INTO v_full FROM budget.present(v_needed) AS p WHERE NOT budget.fits(p, v_prompt_tokens + p_max_tokens, v_cost) LIMIT 1;
   RETURN v_choice || jsonb_build_object(
     'estimate', jsonb_build_object('prompt_tokens', v_prompt_tokens, 'max_tokens', p_max_tokens, 'tokens', v_prompt_tokens + p_max_tokens, 'cost_micros', v_cost),
     'budget', CASE WHEN v_full.tenant_id IS NULL THEN '{"admitted": true}'
@@ -34,5 +27,5 @@ END
 $$;
 
 COMMENT ON FUNCTION routing.explain(text, text, integer, integer, integer, integer) IS
-  'What would become of a question: routing.choose with an estimate of its own tokens (passages and history would come on top) and whether the budget admits it. Nothing is stored.';
+  'What would become of a question: routing.choose, an estimate of its own tokens, and whether the budget admits it. Nothing is stored. Raises no_model, no_healthy_model, budget_paused.';
 GRANT EXECUTE ON FUNCTION routing.explain(text, text, integer, integer, integer, integer) TO app;

@@ -9,25 +9,34 @@ AS $$
   SELECT jsonb_build_object(
     'requested', coalesce(p_requested, 'auto'),
     'chars', length(p_question),
-    'question_type', routing.question_type(p_question),
+    'question_type', routing.question_type(own.words),
     'language', routing.language(p_question),
-    'code', p_question ~ '```|^\s*(def|class|import|from|function|const|let|var|public|private|SELECT|INSERT|UPDATE|CREATE|#include)\M.*$|[{};]\s*$|=>|\)\s*\{|</\w+>',
-    -- Kinds of analytic work, each counted once however often it is asked for.
+    -- Fences, tags, arrows, brackets and semicolons where prose has none; statements of the commonest languages.
+    'code', left(p_question, 10000) LIKE ANY (ARRAY[
+      '%```%', '%</%', '%=>%', '%();%', '%{_%', '%;', E'%;\n%', E'%):\n%', 'def %(%', E'%\ndef %(%', '#include%', E'%\nimport %',
+      'SELECT % FROM %', E'%\nSELECT %', 'INSERT INTO %', 'UPDATE % SET %', 'CREATE TABLE %']),
+    -- Kinds of analytic work, each counted once however often it is asked for; by the beginnings of its words.
     'tasks', (
       SELECT count(*) FROM (VALUES
-        ('\m(compar\w*|contrast\w*|benchmark\w*|vergleich\w*)'), ('\m(analy[sz]\w*|assess\w*|evaluat\w*|examine|investigat\w*|bewerte\w*|analysier\w*|.valu\w+|analiz\w+|eval.a\w*)'),
-        ('\m(recommend\w*|advise|suggest\w*|propos\w*|empfehl\w*|empfiehl|recommand\w*|recomiend\w*)'), ('\m(justify|argue|defend|substantiate|begr.nde\w*|justifi\w*)'),
-        ('\m(calculat\w*|comput\w*|estimat\w*|quantif\w*|berechne\w*|sch.tze|calcul\w*)'), ('\m(plan|schedul\w*|prioriti[sz]\w*|sequence|plane|planifi\w*)\M'),
-        ('\m(design\w*|architect\w*|model the|entwirf|entwerf\w*|dise.\w*)'), ('\m(risks?|mitigat\w*|contingenc\w*|risik\w*|risques?|riesgos?)\M'),
-        ('\m(diagnos\w*|debug\w*|troubleshoot\w*|find out why|explain why|work out why)'), ('\m(consequences|implications|side effects|impact of|auswirkung\w*)\M')
-      ) AS t (pattern)
-      WHERE left(p_question, 20000) ~* t.pattern),
+        (ARRAY['% compar%', '% contrast%', '% benchmark%', '% vergleich%']),
+        (ARRAY['% analy%', '% assess%', '% evaluat%', '% examine%', '% investigat%', '% identify%', '% bewert%', '% evalue%', '% evalua%', '% analiz%', '% identifi%', '% untersuch%']),
+        (ARRAY['% recommend%', '% advise%', '% suggest%', '% propos%', '% empfehl%', '% empfiehl%', '% vorschlag%', '% schlage%', '% recommand%', '% recomien%', '% propon%']),
+        (ARRAY['% justif%', '% argue%', '% defend%', '% substantiat%', '% begrund%', '% argument%']),
+        (ARRAY['% calculat%', '% comput%', '% estimat%', '% quantif%', '% berechne%', '% schatz%', '% calcul%', '% chiffr%', '% estima%', '% cuantific%']),
+        (ARRAY['% plan %', '% schedul%', '% prioriti%', '% sequence%', '% plane %', '% planifi%', '% rank %', '% priorisi%', '% prioriz%']),
+        (ARRAY['% design%', '% architect%', '% model %', '% entwirf%', '% entwerf%', '% concevoir%', '% concois%', '% disen%']),
+        (ARRAY['% risk%', '% mitigat%', '% contingenc%', '% risik%', '% risque%', '% riesgo%', '% masnahm%', '% gegenmas%']),
+        (ARRAY['% diagnos%', '% debug%', '% troubleshoot%', '% find out%', '% explain why%', '% work out%', '% ermittl%', '% ursache%', '% cause%']),
+        (ARRAY['% consequence%', '% implication%', '% side effect%', '% impact%', '% what follows%', '% auswirkung%', '% folgen %', '% consecuencia%'])
+      ) AS t (stems)
+      WHERE own.words LIKE ANY (t.stems)),
     'tools', p_tools,
     'passages', p_passages,
     'history_chars', p_history_chars,
     'roles', to_jsonb(array_remove(string_to_array(coalesce(current_setting('app.roles', true), ''), ','), '')),
     'tenant', core.current_tenant(),
     'region', (SELECT t.region FROM core.tenants AS t WHERE t.id = core.current_tenant()))
+  FROM (SELECT routing.own_words(p_question) AS words OFFSET 0) AS own
 $$;
 
 COMMENT ON FUNCTION routing.features(text, text, integer, integer, integer) IS

@@ -18,7 +18,10 @@ BEGIN
   IF NOT EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_model) THEN
     RETURN NULL;
   END IF;
-  INSERT INTO routing.health (model, updated_at) VALUES (p_model, '-infinity') ON CONFLICT (model) DO NOTHING;
+  -- Asked first, because ON CONFLICT waits for whoever is just changing the row.
+  IF NOT EXISTS (SELECT FROM routing.health AS h WHERE h.model = p_model) THEN
+    INSERT INTO routing.health (model, updated_at) VALUES (p_model, '-infinity') ON CONFLICT (model) DO NOTHING;
+  END IF;
   IF p_ok THEN
     UPDATE routing.health AS h
     SET state = 'closed', failures = 0, openings = 0, retry_at = NULL, last_success_at = clock_timestamp(), updated_at = clock_timestamp(),

@@ -70,11 +70,10 @@ class Holder:
         """Reserve, and settle later, each committed with its locks released early."""
         turn = uuid4()
         for statement in (RESERVE, SETTLE):
-            with connection.pipeline() as pipeline:
+            with connection.pipeline():
                 connection.execute(COMMIT_EARLY)
                 connection.execute(statement, (turn,))
-                pipeline.sync()
-                connection.execute(WAIT_FOR_DISK)
+            connection.execute(WAIT_FOR_DISK)
 
 
 def prepare(url: str) -> list[Holder]:

@@ -2,8 +2,8 @@
 
 Started as `python -m tests.benchmarks.ledger` (`make bench-ledger`; ROWS=1000000 for a quicker look). It measures what a turn
 does to its budget (reserve and settle), a key's first turn under a new limit (which sums the ledger), one user's use of a
-month, and the check of one tenant, before and after the ledger is filled, on the same server. Fails when one of them reads a table
-of the budget from end to end, or takes more than twice as long with the large ledger.
+month, and the check of one tenant, before and after the ledger is filled, on the same server. Fails when one of them reads a
+table of the budget from end to end, or takes more than twice as long with the large ledger.
 """
 
 from __future__ import annotations

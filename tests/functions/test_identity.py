@@ -171,14 +171,11 @@ async def test_what_a_key_says_of_itself(people: People) -> None:
 # The tenant
 
 
-async def test_a_tenants_name_and_time_zone_are_its_administrators(people: People) -> None:
+async def test_a_tenants_name_is_its_administrators_and_its_time_zone_the_platforms(people: People) -> None:
     changed = await people.admin.do("PATCH", "/tenant", {"name": "Alpha AG"})
     assert (changed["name"], changed["time_zone"]) == ("Alpha AG", "UTC")
-    changed = await people.admin.do("PATCH", "/tenant", {"time_zone": "Asia/Tokyo"})
-    assert (changed["name"], changed["time_zone"]) == ("Alpha AG", "Asia/Tokyo")
     assert await people.ann.get("/tenant") == changed
-    for zone in ("Middle/Earth", "CEST", "+02:00", "europe/berlin "):
-        assert await people.admin.refused("PATCH", "/tenant", {"time_zone": zone}) == "invalid_request", zone
+    assert await people.admin.refused("PATCH", "/tenant", {"time_zone": "Asia/Tokyo"}) == "invalid_request"
     assert await people.ann.get("/tenant") == changed
     assert (await people.who("eve", "member", tenant=people.platform.tenants[1]).get("/tenant"))["name"] == "Beta"
 
@@ -372,7 +369,8 @@ async def test_a_key_has_a_budget_of_its_own(people: People, platform: Platform,
     assert (told["scope"], told["period"], told["limit"]) == ("api_key", period, 1500)
     assert told["remaining"] < 1000
     assert datetime.fromisoformat(told["resets_at"]) > datetime.now(UTC)
-    assert platform.counts() == before
+    # That it is used up is told to whoever subscribes, once.
+    assert {name for name, count in platform.counts().items() if count != before[name]} <= {"events.outbox"}
     await people.ann.do("POST", "/chat", question, function="chat")
     assert await people.ann.by_key(await people.ann.do("POST", "/keys", {"name": "nothing", field: 0})).refused(
         "POST", "/chat", question, function="chat"

@@ -106,7 +106,45 @@ async def test_while_the_provider_is_down_its_known_keys_go_on_being_used(monkey
     keys = KeySet(provider.load)
     for _ in range(4):
         assert (await keys.find("rsa")).key_type == "RSA"
+        await asyncio.sleep(0.01)
     assert provider.fetches == 4
+
+
+async def test_a_provider_that_hangs_keeps_nobody_waiting_who_has_a_known_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oidc, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(oidc, "MAX_AGE_SECONDS", 0.0)
+    hanging, begun = asyncio.Event(), 0
+
+    async def load() -> Mapping[str, Any]:
+        nonlocal begun
+        begun += 1
+        if begun > 1:
+            await hanging.wait()
+        return JWKS
+
+    keys = KeySet(load)
+    await keys.find("rsa")
+    async with asyncio.timeout(1):
+        for _ in range(5):
+            await keys.find("rsa")
+            await asyncio.sleep(0)
+    assert begun == 2, "one renewal is under way"
+    hanging.set()
+    await asyncio.sleep(0.01)
+
+
+async def test_a_key_that_signs_nothing_does_not_take_the_others_along() -> None:
+    odd: list[dict[str, Any]] = [
+        {"kty": "OKP", "crv": "X25519", "kid": "exchange", "x": "hSDwCYkwp1R0i33ctD73Wg2_Og0mOBr066SpjqqbTmo"},
+        jwk(RSA, "encryption") | {"alg": "RSA-OAEP"},
+        {"kty": "RSA", "kid": "broken"},
+    ]
+    for entry in odd:
+        entry.pop("use", None)
+    keys = KeySet(Provider({"keys": [*odd, jwk(EC, "ec")]}).load)
+    assert (await keys.find("ec")).key_type == "EC"
+    with pytest.raises(TokenError):
+        await keys.find("broken")
 
 
 @pytest.fixture(scope="module")

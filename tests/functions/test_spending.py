@@ -93,20 +93,22 @@ async def test_a_tenants_own_limit_is_the_platforms_to_set(platform: Platform) -
 
 async def test_a_full_budget_says_whose_it_is_and_when_to_come_back_and_is_told_once(platform: Platform) -> None:
     ann = await user_id(platform, "ann")
+    accepted = await platform.call("chat", "POST", "/chat", QUESTION | {"stream": False})
+    tokens = accepted.json()["reserved_tokens"] + 10
     limit = {"scope": "user", "holder_id": ann, "period": "day"}
-    assert (await set_limit(platform, "tenant_admin", **limit, tokens=10)).status == 200
+    assert (await set_limit(platform, "tenant_admin", **limit, tokens=tokens)).status == 200
     platform.claim()
     for _ in range(3):
         reply = await platform.call("chat", "POST", "/chat", QUESTION)
         assert (reply.status, reply.code()) == (429, "budget_exceeded")
         told = reply.json()
-        assert (told["scope"], told["holder_id"], told["period"], told["limit"]) == ("user", ann, "day", 10)
+        assert (told["scope"], told["holder_id"], told["period"], told["limit"]) == ("user", ann, "day", tokens)
         resets = datetime.fromisoformat(told["resets_at"]) - datetime.now(UTC)
         assert abs(int(reply.headers["retry-after"]) - resets.total_seconds()) < 5
     [event] = platform.claim()
     assert event["type"] == "com.enterprise-agents.budget.reached.v1"
     assert event["subject"] == ann
-    assert (event["data"]["scope"], event["data"]["percent"], event["data"]["limit"]) == ("user", 100, 10)
+    assert (event["data"]["scope"], event["data"]["percent"], event["data"]["limit"]) == ("user", 100, tokens)
     more = await platform.call(
         "routing",
         "POST",

@@ -428,7 +428,7 @@ CHANGES: dict[str, tuple[list[str], Callable[[Scene], Any]]] = {
     "core.erase_user": (["user.erased"], lambda s: s.act("users.erase", "core.erase_user", p_user_id=s.bob)),
     "core.update_tenant": (
         ["tenant.updated"],
-        lambda s: s.act("tenant.update", "core.update_tenant", p_name=NAMES["tenant"], p_time_zone="Europe/Berlin"),
+        lambda s: s.act("tenants.update", "core.update_tenant", p_name=NAMES["tenant"], p_time_zone="Europe/Berlin"),
     ),
     "core.create_tenant": (
         ["tenant.created"],

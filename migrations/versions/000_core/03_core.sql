@@ -35,6 +35,7 @@ CREATE TABLE core.users (
   email text,
   roles text[] NOT NULL DEFAULT '{}',
   groups text[] NOT NULL DEFAULT '{}',
+  token_issued_at timestamptz,
   disabled_at timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
   seen_at timestamptz NOT NULL DEFAULT now(),
@@ -45,6 +46,7 @@ COMMENT ON TABLE core.users IS 'A person, provisioned at the first request, or a
 COMMENT ON COLUMN core.users.subject IS 'The token''s sub claim: stable within the identity provider.';
 COMMENT ON COLUMN core.users.roles IS 'The roles that the latest token named; what was granted here stands in core.role_grants.';
 COMMENT ON COLUMN core.users.groups IS 'The groups that the latest token named.';
+COMMENT ON COLUMN core.users.token_issued_at IS 'When that token was issued: an older one that is used again does not bring former roles back.';
 COMMENT ON COLUMN core.users.disabled_at IS 'Since then every request of the user, by token or key, is refused.';
 COMMENT ON COLUMN core.users.seen_at IS 'When the user last made a request, to the hour.';
 

@@ -80,6 +80,7 @@ INSERT INTO routing.rules (position, name, tier, question_types, min_chars, max_
   (30, 'small talk', 'light', '{smalltalk}', NULL, 80, NULL),
   (40, 'multi-step reasoning', 'heavy', '{reasoning}', NULL, NULL, NULL),
   (50, 'several tasks in one', 'heavy', NULL, NULL, NULL, 3),
+  (55, 'two tasks in one', 'heavy', '{other}', NULL, NULL, 2),
   (60, 'long question', 'heavy', '{other,code}', 4000, NULL, NULL),
   (1000, 'everything else', 'standard', NULL, NULL, NULL, NULL);
 

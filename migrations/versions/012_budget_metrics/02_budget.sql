@@ -30,14 +30,19 @@ CREATE TABLE budget.balances (
   cost_settled bigint NOT NULL DEFAULT 0 CHECK (cost_settled >= 0),
   cost_reserved bigint NOT NULL DEFAULT 0 CHECK (cost_reserved >= 0),
   reached smallint NOT NULL DEFAULT 0 CHECK (reached IN (0, 80, 100)),
+  target_tokens bigint,
+  target_cost bigint,
   PRIMARY KEY (tenant_id, scope, holder_id, period, starts_on),
   CONSTRAINT within_limit CHECK (settled + reserved <= tokens),
-  CONSTRAINT within_cost CHECK (cost_settled + cost_reserved <= cost_micros)
+  CONSTRAINT within_cost CHECK (cost_settled + cost_reserved <= cost_micros),
+  CHECK (scope <> 'tenant' OR tokens IS NOT NULL)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE budget.balances IS 'What a tenant, and each user or key with a limit, has used and holds in one day or month. The constraints within_limit and within_cost are the budget.';
 COMMENT ON COLUMN budget.balances.tokens IS 'The limit of this period; NULL: none in tokens.';
 COMMENT ON COLUMN budget.balances.cost_micros IS 'The limit of this period in millionths of the currency; NULL: none in money.';
 COMMENT ON COLUMN budget.balances.starts_on IS 'First day of the period in the tenant''s time zone.';
+COMMENT ON COLUMN budget.balances.target_tokens IS
+  'The limit that was set, where more was used and held already when it was lowered: tokens come down to it as turns end; target_cost: the same in money.';
 COMMENT ON COLUMN budget.balances.reached IS 'The highest share of a limit, in percent, that was told by an event: each once a period.';
 
 CREATE TABLE budget.reservations (
