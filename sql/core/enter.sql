@@ -43,9 +43,10 @@ BEGIN
     NULL;  -- a later token has said what holds now
   ELSIF (v_user.roles, v_user.groups, v_user.name, v_user.email) IS DISTINCT FROM
         (v_token_roles, p_groups, coalesce(p_name, v_user.name), coalesce(p_email, v_user.email))
-        OR v_user.seen_at < now() - interval '1 hour' THEN
+        OR p_issued_at > coalesce(v_user.token_issued_at, '-infinity') OR v_user.seen_at < now() - interval '1 hour' THEN
     UPDATE core.users AS u
-    SET token_issued_at = coalesce(p_issued_at, u.token_issued_at), roles = v_token_roles, groups = p_groups, name = coalesce(p_name, u.name), email = coalesce(p_email, u.email), seen_at = now()
+    SET token_issued_at = coalesce(p_issued_at, u.token_issued_at), roles = v_token_roles, groups = p_groups,
+        name = coalesce(p_name, u.name), email = coalesce(p_email, u.email), seen_at = now()
     WHERE u.tenant_id = p_tenant_id AND u.id = v_user.id;
   END IF;
   IF v_user.disabled_at IS NOT NULL THEN

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -107,6 +108,16 @@ def test_a_role_that_the_next_token_names_no_more_is_gone(database: Database, te
         with refused("EA008"):
             enter(app, tenants[0], "users.create", p_roles=["member"])
         enter(app, tenants[0], "chat.ask", p_roles=["member"])
+
+
+def test_an_older_token_has_no_more_rights_than_the_newest(database: Database, tenants: Sequence[UUID]) -> None:
+    at = [datetime(2026, 6, 1, 12, minute, tzinfo=UTC) for minute in range(4)]
+    assert roles_of(database, tenants[0], p_roles=["member"], p_issued_at=at[0]) == ["member"]
+    # The newest says the same as the one before; it counts nevertheless.
+    assert roles_of(database, tenants[0], p_roles=["member"], p_issued_at=at[2]) == ["member"]
+    assert roles_of(database, tenants[0], p_roles=["tenant_admin"], p_issued_at=at[1]) == ["member"]
+    assert roles_of(database, tenants[0], p_roles=["tenant_admin"], p_issued_at=at[3]) == ["tenant_admin"]
+    assert roles_of(database, tenants[0], p_roles=["member"], p_issued_at=at[2]) == ["tenant_admin"]
 
 
 def test_a_role_granted_to_a_group_lasts_as_long_as_tokens_name_the_group(
