@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
+from shared.models import Body, Shape
 from shared.text import Text
 
 MAX_MESSAGE_CHARS = 100_000
@@ -15,10 +16,8 @@ IDEMPOTENCY_KEY_CHARS = 255
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-class Question(BaseModel):
+class Question(Body):
     """A question: in a new conversation, or in one of the caller's."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message: Annotated[Text, Field(min_length=1, max_length=MAX_MESSAGE_CHARS)]
     conversation_id: UUID | None = None
@@ -30,7 +29,7 @@ class Question(BaseModel):
     stream: bool = True
 
 
-class Passage(BaseModel):
+class Passage(Shape):
     """A passage put before the model."""
 
     n: int
@@ -39,7 +38,7 @@ class Passage(BaseModel):
     score: float
 
 
-class Accepted(BaseModel):
+class Accepted(Shape):
     """What was decided before the answer: the event `turn.accepted`."""
 
     turn_id: UUID
@@ -55,7 +54,7 @@ class Accepted(BaseModel):
     replayed: bool
 
 
-class Citation(BaseModel):
+class Citation(Shape):
     """A passage that the answer refers to by [n]."""
 
     n: int
@@ -66,7 +65,7 @@ class Citation(BaseModel):
     chunk_id: UUID | None
 
 
-class Usage(BaseModel):
+class Usage(Shape):
     """Tokens, as the model server counted them."""
 
     prompt_tokens: int
@@ -74,7 +73,7 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Turn(BaseModel):
+class Turn(Shape):
     """How a turn stands or ended."""
 
     turn_id: UUID
@@ -92,13 +91,11 @@ class Turn(BaseModel):
     finished_at: datetime | None
 
 
-class Sharing(BaseModel):
+class Sharing(Body):
     """Who may read a conversation besides its owner; nobody by default."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    users: Annotated[list[UUID], Field(max_length=1000)] = []
-    groups: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=1000)] = []
+    users: list[UUID] = Field(default=[], max_length=1000)
+    groups: list[Annotated[Text, Field(max_length=255)]] = Field(default=[], max_length=1000)
     whole_tenant: bool = False
 
 

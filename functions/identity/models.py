@@ -4,8 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
+from shared.models import Body, Shape
 from shared.text import Text
 
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
@@ -20,11 +21,7 @@ Scope = Annotated[Text, Field(max_length=50)]
 Tokens = Annotated[int, Field(ge=0, le=10**15)]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class User(BaseModel):
+class User(Shape):
     """A person or a service account."""
 
     id: UUID
@@ -40,13 +37,13 @@ class User(BaseModel):
     seen_at: datetime
 
 
-class Users(BaseModel):
+class Users(Shape):
     """Users by subject."""
 
     users: list[User]
 
 
-class Tenant(BaseModel):
+class Tenant(Shape):
     """A tenant."""
 
     id: UUID
@@ -58,13 +55,13 @@ class Tenant(BaseModel):
     created_at: datetime
 
 
-class Tenants(BaseModel):
+class Tenants(Shape):
     """Tenants by slug."""
 
     tenants: list[Tenant]
 
 
-class Key(BaseModel):
+class Key(Shape):
     """An API key without its secret."""
 
     id: UUID
@@ -90,13 +87,13 @@ class NewKey(Key):
     key: str
 
 
-class Keys(BaseModel):
+class Keys(Shape):
     """API keys, newest first."""
 
     keys: list[Key]
 
 
-class Me(BaseModel):
+class Me(Shape):
     """Whom the request acts for, and what it may do."""
 
     tenant: Tenant
@@ -105,13 +102,13 @@ class Me(BaseModel):
     operations: list[str]
 
 
-class Operations(BaseModel):
+class Operations(Shape):
     """The table of core.operations()."""
 
     operations: list[dict[str, Any]]
 
 
-class Grant(_Request):
+class Grant(Body):
     """The roles granted to a user, or to whoever has a group in the token; instead of those granted before."""
 
     user_id: UUID | None = None
@@ -125,26 +122,26 @@ class Grant(_Request):
         return self
 
 
-class Grants(BaseModel):
+class Grants(Shape):
     """Who was granted which roles."""
 
     grants: list[Grant]
 
 
-class ServiceAccount(_Request):
+class ServiceAccount(Body):
     """A user that acts by API keys alone."""
 
     name: Name
-    roles: list[Role] = ["service"]
+    roles: list[Role] = Field(default=["service"])
 
 
-class UserChange(_Request):
+class UserChange(Body):
     """Whether a user's requests are answered."""
 
     active: bool
 
 
-class Erased(BaseModel):
+class Erased(Shape):
     """What was erased."""
 
     user_id: UUID
@@ -152,7 +149,7 @@ class Erased(BaseModel):
     keys: list[UUID]
 
 
-class KeyRequest(_Request):
+class KeyRequest(Body):
     """A key for the caller, or by a tenant_admin for a service account."""
 
     name: Name
@@ -165,13 +162,13 @@ class KeyRequest(_Request):
     token_budget_monthly: Tokens | None = None
 
 
-class Rotation(_Request):
+class Rotation(Body):
     """How long the present secret stays good beside the new one."""
 
     overlap_seconds: Annotated[int, Field(ge=0, le=MAX_OVERLAP_SECONDS)] = 0
 
 
-class TenantRequest(_Request):
+class TenantRequest(Body):
     """A tenant, and who administers it first."""
 
     slug: Slug
@@ -180,7 +177,7 @@ class TenantRequest(_Request):
     admin_subject: Subject | None = None
 
 
-class OwnTenantChange(_Request):
+class OwnTenantChange(Body):
     """What a tenant's own administrator changes; what is left out stays."""
 
     name: Annotated[Text, Field(max_length=200)] | None = None
@@ -193,20 +190,20 @@ class TenantChange(OwnTenantChange):
     active: bool | None = None
 
 
-class UserPage(_Request):
+class UserPage(Body):
     """Users whose subject comes after one."""
 
     after: Annotated[Text, Field(max_length=255)] | Literal[""] = ""
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
 
 
-class KeyFilter(_Request):
+class KeyFilter(Body):
     """Whose keys."""
 
     user_id: UUID | None = None
 
 
-class Chain(_Request):
+class Chain(Body):
     """Which log: the tenant's, or the platform's own."""
 
     platform: bool = False
@@ -220,7 +217,7 @@ class EntryPage(Chain):
     action: Annotated[Text, Field(max_length=100)] | None = None
 
 
-class Entry(BaseModel):
+class Entry(Shape):
     """An entry of the audit log."""
 
     seq: int
@@ -232,13 +229,13 @@ class Entry(BaseModel):
     hash: str
 
 
-class Entries(BaseModel):
+class Entries(Shape):
     """Entries, oldest first."""
 
     entries: list[Entry]
 
 
-class Verdict(BaseModel):
+class Verdict(Shape):
     """Whether a chain is whole, and if not where it breaks."""
 
     intact: bool

@@ -9,13 +9,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from functions.inference.upstream import Token, UpstreamError, generate
 from shared import logs, metrics
 from shared.database import Database
 from shared.events import Event
 from shared.http import validate
+from shared.models import Shape
 from shared.principal import Worker
 from shared.problems import Problem
 from shared.runtime import runtime
@@ -29,7 +28,7 @@ RENEWALS_A_LEASE = 5
 """A lease is renewed so often before it would end; the same call brings the user's wish to stop."""
 
 
-class Requested(BaseModel):
+class Requested(Shape):
     """The data of `inference.requested`."""
 
     job_id: UUID

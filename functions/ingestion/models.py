@@ -4,20 +4,22 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
+
+from shared.models import Shape
 
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]+$")]
 
 
-class Target(BaseModel):
+class Target(Shape):
     """Where a document belongs."""
 
     collection: Collection = "default"
     name: Name
 
 
-class Listing(BaseModel):
+class Listing(Shape):
     """Which documents to list."""
 
     collection: Collection | None = None
@@ -32,14 +34,14 @@ class Submission(Target):
     content: str = Field(min_length=1)
 
 
-class Received(BaseModel):
+class Received(Shape):
     """The data of `ingestion.received`: a stored document waits for its indexing."""
 
     document_id: UUID
     version: int = Field(ge=1, lt=2**31)
 
 
-class Document(BaseModel):
+class Document(Shape):
     """How far a document is."""
 
     id: UUID
@@ -57,7 +59,7 @@ class Document(BaseModel):
     updated_at: datetime
 
 
-class Documents(BaseModel):
+class Documents(Shape):
     """The documents of a tenant, or of one collection."""
 
     documents: list[Document]

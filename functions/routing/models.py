@@ -4,8 +4,9 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from shared.models import Body, Shape
 from shared.text import Text
 
 MAX_AMOUNT = 10**15
@@ -17,11 +18,7 @@ Period = Literal["day", "month"]
 Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Question(_Request):
+class Question(Body):
     """A question to route without asking it; the numbers stand for what the turn would bring along."""
 
     message: Annotated[Text, Field(min_length=1, max_length=100_000)]
@@ -32,7 +29,7 @@ class Question(_Request):
     history_chars: int = Field(default=0, ge=0, le=10_000_000)
 
 
-class Candidate(BaseModel):
+class Candidate(Shape):
     """A model that was considered, and what stood against it."""
 
     model: str
@@ -42,7 +39,7 @@ class Candidate(BaseModel):
     why: str | None = None
 
 
-class Explanation(BaseModel):
+class Explanation(Shape):
     """The decision, and every reason for it."""
 
     model: str
@@ -58,7 +55,7 @@ class Explanation(BaseModel):
     budget: dict[str, Any]
 
 
-class Model(BaseModel):
+class Model(Shape):
     """A model of the registry. Prices are for a million tokens."""
 
     name: str
@@ -71,19 +68,19 @@ class Model(BaseModel):
     tools: bool
 
 
-class Models(BaseModel):
+class Models(Shape):
     """The registry, lightest tier first."""
 
     models: list[Model]
 
 
-class Rules(BaseModel):
+class Rules(Shape):
     """The rules in their order, each with the conditions that it has."""
 
     rules: list[dict[str, Any]]
 
 
-class Health(BaseModel):
+class Health(Shape):
     """How a model is."""
 
     model: str
@@ -98,13 +95,13 @@ class Health(BaseModel):
     last_success_at: datetime | None
 
 
-class HealthOfModels(BaseModel):
+class HealthOfModels(Shape):
     """How the enabled models are."""
 
     models: list[Health]
 
 
-class Budget(BaseModel):
+class Budget(Shape):
     """A running day or month, in tokens, and where there is a limit in money also in millionths (`cost_*`)."""
 
     scope: Scope
@@ -124,13 +121,13 @@ class Budget(BaseModel):
     cost_remaining: int | None = None
 
 
-class Budgets(BaseModel):
+class Budgets(Shape):
     """The budgets that the caller may see."""
 
     budgets: list[Budget]
 
 
-class Holder(_Request):
+class Holder(Body):
     """Whose day or month."""
 
     scope: Scope
@@ -159,7 +156,7 @@ class TopUp(Holder):
         return self
 
 
-class BudgetQuery(_Request):
+class BudgetQuery(Body):
     """Whose budgets: of the caller's tenant, or for a platform_admin of any."""
 
     tenant_id: UUID | None = None
@@ -170,13 +167,13 @@ class UsageQuery(BudgetQuery):
 
     since: date
     until: date
-    by: Annotated[list[Literal["day", "user", "api_key", "model"]], Field(max_length=4)] = ["day"]
+    by: list[Literal["day", "user", "api_key", "model"]] = Field(default=["day"], max_length=4)
     user_id: UUID | None = None
     api_key_id: UUID | None = None
     model: Annotated[Text, Field(max_length=200)] | None = None
 
 
-class Usage(BaseModel):
+class Usage(Shape):
     """What was charged, by the dimensions that were asked for."""
 
     usage: list[dict[str, Any]]

@@ -1,0 +1,19 @@
+"""What the models of requests, answers and events have in common.
+
+Pydantic builds a model's validator when the class is made; here it does so at first use, because a function that had scaled to
+zero is waited for, and a request needs one model of many.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Shape(BaseModel):
+    """An answer, an event's data, or the parameters of an address: what is not known here is ignored."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class Body(Shape):
+    """What a client asks for: a field that is not known here is an error."""
+
+    model_config = ConfigDict(extra="forbid")
