@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -70,6 +71,12 @@ def admitted(request: Request) -> Admission:
     """Return how a request was admitted that has come through the door."""
     admission: Admission = request.state.admission
     return admission
+
+
+async def call(request: Request, function: str, **arguments: object) -> Any:
+    """Return what an SQL function answers to the request's user; raises Problem."""
+    database = await runtime.database()
+    return await database.call(function, admitted(request).principal, **arguments)
 
 
 async def _admit(request: Request, operation: str) -> Admission:

@@ -5,9 +5,9 @@ from datetime import timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.identity.calls import MAX_BODY_BYTES, call, private
+from functions.identity.answers import MAX_BODY_BYTES, private
 from functions.identity.models import KeyFilter, KeyRequest, Rotation
-from shared.access import admitted
+from shared.access import admitted, call
 from shared.api_keys import ApiKey
 from shared.http import read_json, validate
 

@@ -3,8 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.identity.calls import call, private
+from functions.identity.answers import private
 from functions.identity.models import Chain, EntryPage
+from shared.access import call
 from shared.http import validate
 
 

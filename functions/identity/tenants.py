@@ -3,8 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.identity.calls import MAX_BODY_BYTES, call, private
+from functions.identity.answers import MAX_BODY_BYTES, private
 from functions.identity.models import OwnTenantChange, TenantChange, TenantRequest, UserPage
+from shared.access import call
 from shared.http import read_json, validate
 
 

@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.identity.calls import MAX_BODY_BYTES, call, private
+from functions.identity.answers import MAX_BODY_BYTES, private
 from functions.identity.models import Grant, ServiceAccount, UserChange, UserPage
-from shared.access import admitted
+from shared.access import admitted, call
 from shared.http import read_json, validate
 from shared.problems import Problem
 from shared.runtime import runtime

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.routing.models import Question
-from shared.access import admitted
+from shared.access import admitted, call
 from shared.http import read_json
 from shared.runtime import runtime
 
@@ -14,10 +14,9 @@ MAX_BODY_BYTES = 1024 * 1024
 async def explain(request: Request) -> Response:
     """Run the decision on a text: nothing is stored, reserved or generated."""
     question = await read_json(request, Question, MAX_BODY_BYTES)
-    database = await runtime.database()
-    explanation = await database.call(
+    explanation = await call(
+        request,
         "routing.explain",
-        admitted(request).principal,
         p_question=question.message,
         p_requested=question.model,
         p_max_tokens=question.max_tokens,
@@ -39,11 +38,9 @@ async def list_models(request: Request) -> Response:
 
 async def list_rules(request: Request) -> Response:
     """List the rules in their order."""
-    database = await runtime.database()
-    return JSONResponse({"rules": await database.call("routing.list_rules", admitted(request).principal)})
+    return JSONResponse({"rules": await call(request, "routing.list_rules")})
 
 
 async def list_health(request: Request) -> Response:
     """Tell how the models are."""
-    database = await runtime.database()
-    return JSONResponse({"models": await database.call("routing.list_health", admitted(request).principal)})
+    return JSONResponse({"models": await call(request, "routing.list_health")})

@@ -4,9 +4,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.routing.models import BudgetQuery, Limit, TopUp, UsageQuery
-from shared.access import admitted
+from shared.access import call
 from shared.http import read_json, validate
-from shared.runtime import runtime
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -17,10 +16,9 @@ async def show_usage(request: Request) -> Response:
     if "by" in asked:
         asked["by"] = [name for name in str(asked["by"]).split(",") if name]
     query = validate(UsageQuery, asked)
-    database = await runtime.database()
-    usage = await database.call(
+    usage = await call(
+        request,
         "budget.usage",
-        admitted(request).principal,
         p_from=query.since,
         p_until=query.until,
         p_by=query.by,
@@ -35,18 +33,16 @@ async def show_usage(request: Request) -> Response:
 async def list_budgets(request: Request) -> Response:
     """Tell what is left."""
     query = validate(BudgetQuery, dict(request.query_params))
-    database = await runtime.database()
-    budgets = await database.call("budget.list_budgets", admitted(request).principal, p_tenant_id=query.tenant_id)
+    budgets = await call(request, "budget.list_budgets", p_tenant_id=query.tenant_id)
     return JSONResponse({"budgets": budgets})
 
 
 async def set_limit(request: Request) -> Response:
     """Set, pause or take away a limit."""
     limit = await read_json(request, Limit, MAX_BODY_BYTES)
-    database = await runtime.database()
-    changed = await database.call(
+    changed = await call(
+        request,
         "budget.set_limit",
-        admitted(request).principal,
         p_scope=limit.scope,
         p_holder_id=limit.holder_id,
         p_period=limit.period,
@@ -60,10 +56,9 @@ async def set_limit(request: Request) -> Response:
 async def top_up(request: Request) -> Response:
     """Raise the running day's or month's limit."""
     more = await read_json(request, TopUp, MAX_BODY_BYTES)
-    database = await runtime.database()
-    balance = await database.call(
+    balance = await call(
+        request,
         "budget.top_up",
-        admitted(request).principal,
         p_scope=more.scope,
         p_holder_id=more.holder_id,
         p_period=more.period,

@@ -37,8 +37,8 @@ BEGIN
     v_tokens := ops.setting(CASE v_limit.period WHEN 'day' THEN 'token_budget_daily' ELSE 'token_budget_monthly' END)::bigint;
   END IF;
   UPDATE budget.balances AS b
-  SET target_tokens = n.tokens, tokens = CASE WHEN n.tokens IS NOT NULL THEN greatest(n.tokens, b.settled + b.reserved) END,
-      target_cost = n.cost, cost_micros = CASE WHEN n.cost IS NOT NULL THEN greatest(n.cost, b.cost_settled + b.cost_reserved) END,
+  SET target_tokens = n.tokens, tokens = budget.limit_now(n.tokens, b.settled + b.reserved),
+      target_cost = n.cost, cost_micros = budget.limit_now(n.cost, b.cost_settled + b.cost_reserved),
       -- Only a raised limit can be reached, and told, again.
       reached = CASE WHEN coalesce(n.tokens, c_none) > coalesce(k.target_tokens, c_none) OR coalesce(n.cost, c_none) > coalesce(k.target_cost, c_none)
         THEN least(b.reached, greatest(budget.share_reached(b.settled, n.tokens), budget.share_reached(b.cost_settled, n.cost)))

@@ -9,8 +9,8 @@ AS $$
   INSERT INTO budget.balances (tenant_id, scope, holder_id, period, starts_on, tokens, settled, reserved, cost_micros, cost_settled, cost_reserved,
                                target_tokens, target_cost)
   SELECT n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on,
-    greatest(n.tokens, CASE WHEN n.tokens IS NOT NULL THEN m.settled + m.reserved END), m.settled, m.reserved,
-    greatest(n.cost_micros, CASE WHEN n.cost_micros IS NOT NULL THEN m.cost_settled + m.cost_reserved END), m.cost_settled, m.cost_reserved,
+    budget.limit_now(n.tokens, m.settled + m.reserved), m.settled, m.reserved,
+    budget.limit_now(n.cost_micros, m.cost_settled + m.cost_reserved), m.cost_settled, m.cost_reserved,
     n.tokens, n.cost_micros
   FROM unnest(p_needed) AS n
   CROSS JOIN LATERAL budget.moved(n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on, p_without_turn) AS m

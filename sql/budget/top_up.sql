@@ -15,8 +15,8 @@ BEGIN
     SELECT a FROM budget.applicable(v_tenant, CASE p_scope WHEN 'user' THEN p_holder_id END, CASE p_scope WHEN 'api_key' THEN p_holder_id END) AS a
     WHERE a.scope <> 'tenant'));
   UPDATE budget.balances AS b
-  SET target_tokens = n.tokens, tokens = CASE WHEN n.tokens IS NOT NULL THEN greatest(n.tokens, b.settled + b.reserved) END,
-      target_cost = n.cost, cost_micros = CASE WHEN n.cost IS NOT NULL THEN greatest(n.cost, b.cost_settled + b.cost_reserved) END,
+  SET target_tokens = n.tokens, tokens = budget.limit_now(n.tokens, b.settled + b.reserved),
+      target_cost = n.cost, cost_micros = budget.limit_now(n.cost, b.cost_settled + b.cost_reserved),
       reached = least(b.reached, greatest(budget.share_reached(b.settled, n.tokens), budget.share_reached(b.cost_settled, n.cost)))
   FROM budget.periods(v_tenant) AS now
   CROSS JOIN budget.balances AS k

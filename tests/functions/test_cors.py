@@ -135,7 +135,7 @@ async def test_by_default_the_development_servers_pages_may_call(platform: Platf
 
 
 async def test_a_defect_may_be_read_too(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functions.chat.sharing.runtime", None)
+    monkeypatch.setattr("functions.chat.sharing.call", None)
     headers = platform.bearer() | {"Origin": DEV_ORIGINS[0]}
     path = "/conversations/00000000-0000-4000-8000-000000000000/shares"
     reply = await call(platform.serve("chat"), "GET", path, headers)
