@@ -45,9 +45,10 @@ class Runtime:
     def http(self) -> "ClientSession":
         """Return the HTTP client; aiohttp is imported with its first use."""
         if self._http is None:
-            from aiohttp import ClientSession
+            from aiohttp import ClientSession, TCPConnector
 
-            self._http = ClientSession()
+            # What bounds the streams is the Service's containerConcurrency.
+            self._http = ClientSession(connector=TCPConnector(limit=0))
         return self._http
 
     async def close(self) -> None:

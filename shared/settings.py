@@ -1,6 +1,7 @@
 """The deployment's variables, named as in the operators' runbook, read once a process."""
 
 import json
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -129,6 +130,10 @@ class Settings(BaseSettings):
     def verbose_errors(self) -> bool:
         """Return whether a defect is told in its answer: DEBUG, which is on in dev unless it is set."""
         return self.environment == "dev" if self.debug is None else self.debug
+
+    def job_lease(self) -> timedelta:
+        """Return for how long a job belongs to the worker that has claimed it."""
+        return timedelta(seconds=self.job_lease_seconds)
 
     def database_dsn(self) -> str:
         """Return the functions' connection string for psycopg."""

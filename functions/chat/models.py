@@ -77,11 +77,16 @@ class Turn(Shape):
     """How a turn stands or ended."""
 
     turn_id: UUID
-    conversation_id: UUID
+    conversation_id: UUID | None
+    """None: a request of the OpenAI API."""
     status: Literal["queued", "running", "completed", "failed", "stopped"]
     model: str
     tier: str
+    question_id: UUID | None
+    message_id: UUID | None
     answer: str | None
+    tool_calls: list[dict[str, Any]] | None
+    finish_reason: str | None
     citations: list[Citation]
     usage: Usage | None
     charged_tokens: int | None

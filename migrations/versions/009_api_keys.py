@@ -3,7 +3,7 @@
 from migrations import structure
 
 revision = "009_api_keys"
-down_revision = "000_core"
+down_revision = "003_conversation_fields"
 branch_labels = None
 depends_on = None
 

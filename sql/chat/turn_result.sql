@@ -6,7 +6,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
     'turn_id', t.id, 'conversation_id', t.conversation_id, 'status', t.status, 'model', t.model, 'tier', t.tier,
-    'answer', m.content,
+    'answer', m.content, 'tool_calls', m.tool_calls, 'finish_reason', t.finish_reason, 'question_id', t.question_id, 'message_id', m.id,
     'citations', coalesce((
       SELECT jsonb_agg(jsonb_build_object('n', c.ordinal, 'document', c.document_name, 'heading', c.heading, 'quote', c.quote,
                                           'document_id', c.document_id, 'chunk_id', c.chunk_id) ORDER BY c.ordinal)

@@ -7,7 +7,7 @@ AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
   v_job inference.jobs;
-  v_max_tokens integer;
+  v_turn chat.turns;
 BEGIN
   SELECT * INTO v_job FROM inference.jobs AS j WHERE j.tenant_id = v_tenant AND j.id = p_job_id FOR UPDATE;
   IF NOT FOUND THEN
@@ -33,13 +33,11 @@ BEGIN
   RETURNING j.* INTO v_job;
   UPDATE chat.turns AS t SET status = 'running', started_at = coalesce(t.started_at, clock_timestamp())
   WHERE t.tenant_id = v_tenant AND t.id = v_job.turn_id
-  RETURNING t.max_tokens INTO v_max_tokens;
-  RETURN jsonb_build_object(
-    'outcome', 'claimed', 'turn_id', v_job.turn_id, 'attempt', v_job.attempts, 'model', v_job.model, 'tier', v_job.tier,
-    'max_tokens', v_max_tokens, 'endpoint', (SELECT m.endpoint FROM routing.models AS m WHERE m.name = v_job.model), 'messages', chat.prompt(v_job.turn_id));
+  RETURNING t.* INTO v_turn;
+  RETURN '{"outcome": "claimed"}' || inference.job_document(v_job, v_turn, chat.prompt(v_job.turn_id));
 END
 $$;
 
 COMMENT ON FUNCTION inference.claim(uuid, text, interval) IS
-  'Leases a job: {outcome: claimed, turn_id, attempt, model, tier, endpoint, max_tokens, messages}; outcome busy (leased elsewhere), done, or exhausted (no attempt left). Raises not_found.';
+  'Leases a job: {outcome: claimed} with inference.job_document; outcome busy (leased elsewhere), done, or exhausted (no attempt left). Raises not_found.';
 GRANT EXECUTE ON FUNCTION inference.claim(uuid, text, interval) TO app;

@@ -1,7 +1,8 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION inference.complete(
   p_job_id uuid, p_worker text, p_attempt integer, p_status text, p_content text,
-  p_prompt_tokens integer, p_completion_tokens integer, p_event_source text, p_event_id text, p_first_token_ms double precision DEFAULT NULL
+  p_prompt_tokens integer, p_completion_tokens integer, p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL,
+  p_first_token_ms double precision DEFAULT NULL, p_pieces integer DEFAULT 0, p_tool_calls jsonb DEFAULT NULL, p_finish_reason text DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -23,8 +24,8 @@ BEGIN
     PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
   END IF;
 
-  INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content)
-  VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content)
+  INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content, parent_id, tool_calls)
+  VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content, v_turn.question_id, p_tool_calls)
   RETURNING id INTO v_message;
   INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
   SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300)
@@ -34,24 +35,30 @@ BEGIN
   ) AS marker
   JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n;
 
-  -- Usage that the model server did not report is estimated, and never above what the model was held to.
+  -- Usage that the model server did not report is counted: a server sends a token a piece, and where the pieces are longer than
+  -- tokens are, it is estimated, high. Never above what the model was held to.
   UPDATE chat.turns AS t
-  SET status = p_status, finished_at = clock_timestamp(),
-      prompt_tokens = coalesce(p_prompt_tokens, budget.estimate_tokens(chat.prompt(v_turn.id)::text)),
-      completion_tokens = coalesce(p_completion_tokens, least(budget.estimate_tokens(p_content), v_turn.max_tokens))
+  SET status = p_status, finished_at = clock_timestamp(), finish_reason = p_finish_reason,
+      prompt_tokens = coalesce(p_prompt_tokens, budget.estimate_prompt(chat.prompt(v_turn.id))),
+      completion_tokens = coalesce(p_completion_tokens, least(inference.count_tokens(p_content, p_pieces), v_turn.max_tokens))
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
-  UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
+  IF v_turn.conversation_id IS NOT NULL THEN
+    UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
+  END IF;
   -- Before the balances, in the order of chat.begin_turn.
   IF p_first_token_ms IS NOT NULL THEN
     PERFORM routing.report(v_turn.model, true, p_first_token_ms);
   END IF;
   PERFORM budget.settle(v_turn.id, v_turn.prompt_tokens, v_turn.completion_tokens);
-  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  IF p_event_id IS NOT NULL THEN
+    PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  END IF;
   RETURN chat.turn_result(v_turn.id);
 END
 $$;
 
-COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision) IS
-  'Ends a job as completed or stopped: message, citations, usage, settlement and inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
-GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision) TO app;
+COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text) IS
+  'Ends a job as completed or stopped: message, citations, usage, settlement and, for an event, the inbox in one transaction. p_pieces: in how many the text arrived. Returns '
+  'chat.turn_result; raises lease_lost.';
+GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text) TO app;

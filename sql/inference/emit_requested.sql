@@ -18,4 +18,4 @@ COMMENT ON FUNCTION inference.emit_requested() IS 'A job waits for a worker: emi
 
 CREATE OR REPLACE TRIGGER emit_requested
 AFTER INSERT OR UPDATE OF emitted_at ON inference.jobs
-FOR EACH ROW EXECUTE FUNCTION inference.emit_requested();
+FOR EACH ROW WHEN (new.status = 'queued') EXECUTE FUNCTION inference.emit_requested();

@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION inference.fail(
   p_job_id uuid, p_worker text, p_attempt integer, p_code text, p_detail text, p_generated text,
-  p_event_source text, p_event_id text
+  p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL, p_pieces integer DEFAULT 0
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -23,8 +23,8 @@ BEGIN
   -- Nothing generated, nothing charged; a broken answer costs its prompt and what was generated of it.
   UPDATE chat.turns AS t
   SET status = 'failed', error_code = p_code, error_detail = left(p_detail, 2000), finished_at = clock_timestamp(),
-      prompt_tokens = CASE WHEN p_generated = '' AND v_generated = 0 THEN 0 ELSE budget.estimate_tokens(chat.prompt(v_turn)::text) END,
-      completion_tokens = least(greatest(budget.estimate_tokens(p_generated), v_generated), t.max_tokens)
+      prompt_tokens = CASE WHEN p_generated = '' AND v_generated = 0 THEN 0 ELSE budget.estimate_prompt(chat.prompt(v_turn)) END,
+      completion_tokens = least(greatest(inference.count_tokens(p_generated, p_pieces), v_generated), t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = v_turn;
   -- Before the balances, in the order of chat.begin_turn.
   -- What the model server refuses says nothing of its health.
@@ -33,11 +33,13 @@ BEGIN
   WHERE t.tenant_id = v_tenant AND t.id = v_turn AND p_code IN ('model_unavailable', 'model_timeout', 'model_stream_broken');
   PERFORM budget.settle(v_turn, t.prompt_tokens, t.completion_tokens)
   FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn;
-  PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  IF p_event_id IS NOT NULL THEN
+    PERFORM events.mark_consumed('inference', p_event_source, p_event_id);
+  END IF;
   RETURN chat.turn_result(v_turn);
 END
 $$;
 
-COMMENT ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text) IS
-  'Ends a job as failed with a stable code: the turn, its reservation and the inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
-GRANT EXECUTE ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text) TO app;
+COMMENT ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer) IS
+  'Ends a job as failed with a stable code: the turn, its reservation and, for an event, the inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
+GRANT EXECUTE ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer) TO app;

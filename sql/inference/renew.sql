@@ -1,26 +1,37 @@
 -- requires: 000_core
-CREATE OR REPLACE FUNCTION inference.renew(p_job_id uuid, p_worker text, p_attempt integer, p_lease interval, p_generated_tokens integer DEFAULT 0)
-RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER
+-- One call for all that a process generates, of whatever tenants. It is asked often, so that a stop is heard soon, and writes only
+-- leases of which a third is over. A row that somebody else holds is just ending: it is not waited for.
+CREATE OR REPLACE FUNCTION inference.renew(p_worker text, p_lease interval, p_runs jsonb)
+RETURNS TABLE (job_id uuid, state text)
+LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-  v_turn uuid;
-BEGIN
-  UPDATE inference.jobs AS j SET leased_until = clock_timestamp() + p_lease, generated_tokens = p_generated_tokens
-  WHERE j.tenant_id = core.require_tenant() AND j.id = p_job_id
-    AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
-  RETURNING j.turn_id INTO v_turn;
-  IF NOT FOUND THEN
-    RETURN 'lost';
-  END IF;
-  RETURN (
-    SELECT CASE WHEN t.stop_requested_at IS NULL THEN 'held' ELSE 'stop' END
-    FROM chat.turns AS t
-    WHERE t.tenant_id = core.require_tenant() AND t.id = v_turn);
-END
+  WITH run AS (
+    SELECT * FROM jsonb_to_recordset(p_runs) AS r (tenant_id uuid, job_id uuid, attempt integer, generated_tokens integer)
+  ), held AS (
+    SELECT j.tenant_id, j.id, run.generated_tokens, j.leased_until, t.stop_requested_at
+    FROM run
+    JOIN inference.jobs AS j ON j.tenant_id = run.tenant_id AND j.id = run.job_id
+      AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = run.attempt
+    JOIN chat.turns AS t ON t.tenant_id = j.tenant_id AND t.id = j.turn_id
+  ), due AS (
+    SELECT j.tenant_id, j.id
+    FROM inference.jobs AS j
+    JOIN held ON held.tenant_id = j.tenant_id AND held.id = j.id
+    WHERE held.leased_until < clock_timestamp() + p_lease * 2 / 3 AND j.status = 'running' AND j.leased_by = p_worker
+    FOR UPDATE OF j SKIP LOCKED
+  ), renewed AS (
+    UPDATE inference.jobs AS j
+    SET leased_until = clock_timestamp() + p_lease, generated_tokens = held.generated_tokens
+    FROM due JOIN held ON held.tenant_id = due.tenant_id AND held.id = due.id
+    WHERE j.tenant_id = due.tenant_id AND j.id = due.id
+  )
+  SELECT run.job_id, CASE WHEN held.id IS NULL THEN 'lost' WHEN held.stop_requested_at IS NOT NULL THEN 'stop' ELSE 'held' END
+  FROM run
+  LEFT JOIN held ON held.tenant_id = run.tenant_id AND held.id = run.job_id
 $$;
 
-COMMENT ON FUNCTION inference.renew(uuid, text, integer, interval, integer) IS
-  'Prolongs a worker''s lease and notes how far it is: held; stop, when the user wants no more; or lost, when the worker must not write any longer.';
-GRANT EXECUTE ON FUNCTION inference.renew(uuid, text, integer, interval, integer) TO app;
+COMMENT ON FUNCTION inference.renew(text, interval, jsonb) IS
+  'Prolongs a worker''s leases, [{tenant_id, job_id, attempt, generated_tokens}], and notes how far each is. One row a job: held; stop, when the user wants no more; lost, when the '
+  'worker must not write any longer.';
+GRANT EXECUTE ON FUNCTION inference.renew(text, interval, jsonb) TO app;

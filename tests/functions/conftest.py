@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 import uvicorn
 
-from functions.inference import upstream as model_side
 from infra.local import ports
 from infra.local.model_server.config import Config
 from infra.local.model_server.embeddings import Encoder
@@ -151,7 +150,6 @@ def prod(platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 async def close() -> None:
     """Close what the process holds open, in the loop that opened it."""
     await runtime.close()
-    await model_side.close_clients()
     get_settings.cache_clear()
     # Connections end in the loop's next rounds.
     await asyncio.sleep(0.01)

@@ -57,6 +57,9 @@ IN_MID_ANSWER = {
 }
 
 
+STANDARD, LIGHT = "local/extractive-standard", "local/extractive-light"
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch, platform: Platform) -> None:
     """Wait for the model for a moment only, and ask once."""
@@ -79,7 +82,7 @@ async def test_a_failure_before_the_first_token_costs_nothing(
 ) -> None:
     caplog.set_level(logging.INFO, "platform")
     upstream.chat = answer
-    ended = events((await platform.ask("What is the limit?")).body)
+    ended = events((await platform.ask("What is the limit?", model=STANDARD)).body)
     turn = ended[0].data["turn_id"]
     assert [event.name for event in ended] == ["turn.accepted", "turn.started", "turn.failed"]
     assert ended[-1].data["code"] == code
@@ -116,7 +119,7 @@ async def test_a_model_server_that_is_down_fails_the_turn(
 ) -> None:
     monkeypatch.setenv("LITELLM_BASE_URL", f"http://127.0.0.1:{closed_port}")
     get_settings.cache_clear()
-    ended = events((await platform.ask("What is the limit?")).body)
+    ended = events((await platform.ask("What is the limit?", model=STANDARD)).body)
     assert ended[0].data["retrieval"]["mode"] == "text"
     assert (ended[-1].name, ended[-1].data["code"]) == ("turn.failed", "model_unavailable")
     assert platform.held() == 0
@@ -132,6 +135,75 @@ async def test_a_model_server_that_recovers_is_asked_again_within_the_attempt(
     ended = events((await platform.ask("What is the limit?")).body)
     assert (ended[-1].name, said(ended)) == ("turn.completed", "Fine.")
     assert ended[1].data["attempt"] == 1
+
+
+@pytest.mark.parametrize("failure", [status(500), hang_up, silence, stream(), stream("data: ?\n\n")])
+async def test_a_model_that_fails_before_the_first_token_leaves_the_turn_to_the_next_one(
+    platform: Platform, upstream: Upstream, failure: Answer
+) -> None:
+    async def by_model(reply: Reply, request: dict[str, Any]) -> None:
+        await (failure if request["model"] == STANDARD else stream(*text("Fine.")))(reply, request)
+
+    upstream.chat = by_model
+    ended = events((await platform.ask("What is the limit?", model="standard")).body)
+    assert (ended[-1].name, said(ended)) == ("turn.completed", "Fine.")
+    [fallback] = [event.data for event in ended if event.name == "turn.fallback"]
+    assert (fallback["from"], fallback["to"]) == (STANDARD, LIGHT)
+    turn = await platform.read(ended[0].data["turn_id"])
+    assert (turn["model"], turn["tier"], turn["charged_tokens"]) == (LIGHT, "light", 15)
+    assert platform.held() == 0
+    with platform.database.connect() as operator:
+        [told] = operator.value("SELECT routing -> 'fallbacks' FROM chat.turns")
+        assert (told["from"], told["to"], told["code"]) == (STANDARD, LIGHT, fallback["code"])
+        assert operator.value("SELECT model FROM budget.reservations") == LIGHT
+        assert operator.value("SELECT failures FROM routing.health WHERE model = %s", [STANDARD]) == 1
+
+
+async def test_what_is_held_bounds_the_price_of_the_next_model(platform: Platform, upstream: Upstream) -> None:
+    with platform.database.connect() as operator:
+        operator.run("UPDATE routing.models SET input_price = 5, output_price = 5 WHERE name = %s", [LIGHT])
+        operator.run("UPDATE routing.models SET input_price = 1, output_price = 1 WHERE name = %s", [STANDARD])
+    upstream.chat = status(500)
+    ended = events((await platform.ask("What is the limit?", model="standard")).body)
+    assert (ended[-1].name, ended[-1].data["code"]) == ("turn.failed", "model_unavailable")
+    assert {request["model"] for request in upstream.requests if "messages" in request} == {STANDARD}
+
+
+async def test_a_refusal_is_the_requests_own_and_goes_to_no_other_model(platform: Platform, upstream: Upstream) -> None:
+    upstream.chat = status(400)
+    ended = events((await platform.ask("What is the limit?", model="standard")).body)
+    assert (ended[-1].name, ended[-1].data["code"]) == ("turn.failed", "model_refused")
+    assert len([request for request in upstream.requests if "messages" in request]) == 1
+
+
+async def test_a_stop_reaches_the_model_server_within_a_second(platform: Platform, upstream: Upstream) -> None:
+    heard, gone = asyncio.Event(), asyncio.Event()
+
+    async def endless(reply: Reply, _: dict[str, Any]) -> None:
+        await reply.begin_stream()
+        try:
+            while True:
+                await reply.tokens("on and ")
+                heard.set()
+                await asyncio.sleep(0.02)
+        except ConnectionError:
+            gone.set()
+
+    upstream.chat = endless
+    asking = asyncio.create_task(platform.ask("What is the limit?"))
+    await heard.wait()
+    with platform.database.connect() as operator:
+        turn = operator.value("SELECT id FROM chat.turns")
+    stopped = await platform.call("chat", "POST", f"/turns/{turn}/stop")
+    assert stopped.status == 200
+    async with asyncio.timeout(1):
+        await gone.wait()
+    ended = events((await asking).body)
+    assert ended[-1].name == "turn.stopped"
+    stored = await platform.read(turn)
+    assert stored["answer"] == said(ended)
+    assert stored["usage"]["completion_tokens"] == said(ended).count("on and "), "a token a piece"
+    assert platform.held() == 0
 
 
 ODD_ENDINGS = {

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from shared.api_keys import ApiKey
 from tests.support import Caller, Database
@@ -130,6 +131,14 @@ def answer(database: Database, tenant: UUID, turn: str, content: str = "Ten [1].
             p_event_source="/test",
             p_event_id=str(uuid4()),
         )
+
+
+def renew(caller: Caller, tenant: UUID, job: UUID, worker: str = "w", attempt: int = 1) -> str:
+    """Keep a worker's lease; return what the worker hears."""
+    run = {"tenant_id": str(tenant), "job_id": str(job), "attempt": attempt, "generated_tokens": 0}
+    [(renewed, state)] = caller.rows("inference.renew", p_worker=worker, p_lease=LEASE, p_runs=Jsonb([run]))
+    assert renewed == job
+    return str(state)
 
 
 def entries(database: Database, chain: UUID) -> list[Any]:

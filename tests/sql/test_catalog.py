@@ -60,11 +60,14 @@ LINTS = {
         UNION ALL
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE {OWN} AND pg_get_userbyid(p.proowner) <> 'ea_owner'""",
-    "a foreign key without an index on its columns": f"""
+    "a foreign key without an index on its columns": rf"""
         SELECT k.conrelid::regclass || '.' || k.conname
         FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
         WHERE {OWN} AND k.contype = 'f' AND NOT EXISTS (
-          SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indpred IS NULL
+          SELECT FROM pg_index i
+          WHERE i.indrelid = k.conrelid
+            -- A key that is looked for is not null, so that an index without the nulls finds it.
+            AND coalesce(pg_get_expr(i.indpred, i.indrelid) ~ '^\(\w+ IS NOT NULL\)$', true)
             AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey)""",
     "an overloaded function": f"""
         SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -87,7 +90,7 @@ def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_
         "core.enter", "core.authenticate_key", "compliance.record_refusal",
         # For platform_admin only.
         "core.list_tenants", "core.create_tenant",
-        "inference.sweep", "rag.sweep_documents", "budget.expire",
+        "inference.sweep", "inference.renew", "rag.sweep_documents", "budget.expire",
         # A model belongs to no tenant.
         "routing.claim_probes", "routing.report_probe",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from tests.sql.steps import (
     entries,
     make_key,
     refused,
+    renew,
     user,
 )
 from tests.support import Caller, Database, add_document
@@ -189,8 +190,7 @@ def test_an_open_reservation_ends_and_what_a_running_turn_held_is_charged(
     if running:
         # The worker hears of it when it comes back, and books nothing.
         with database.connect("app", tenants[0]) as worker:
-            lease = {"p_job_id": job, "p_worker": "w", "p_attempt": 1}
-            assert worker.call("inference.renew", **lease, p_lease=LEASE) == "lost"
+            assert renew(worker, tenants[0], job) == "lost"
         with refused("EA002"):
             claim_again(database, tenants[0], job)
         assert_balances_follow_from_the_ledger(database, tenants[0])

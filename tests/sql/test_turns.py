@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from tests.sql.steps import renew
 from tests.support import Caller, Database, add_document, vector
 
 LEASE = "1 minute"
@@ -151,9 +152,8 @@ def test_a_job_is_in_one_workers_hands_until_its_lease_ends(database: Database, 
         assert claim(app, job, "w2")["outcome"] == "busy"
         expire_leases(database)
         assert claim(app, job, "w2")["attempt"] == 2
-        renew = {"p_job_id": job, "p_lease": LEASE}
-        assert app.call("inference.renew", p_worker="w1", p_attempt=1, **renew) == "lost"
-        assert app.call("inference.renew", p_worker="w2", p_attempt=2, **renew) == "held"
+        assert renew(app, tenants[0], job, "w1", 1) == "lost"
+        assert renew(app, tenants[0], job, "w2", 2) == "held"
         with pytest.raises(psycopg.Error) as raised:
             complete(app, job)
         assert raised.value.sqlstate == "EA005"
@@ -245,7 +245,7 @@ def test_a_queued_turn_stops_at_once_and_a_running_one_when_its_worker_hears(
         job = job_of(app, running)
         claim(app, job)
         assert app.call("chat.stop_turn", p_turn_id=running)["status"] == "running"
-        assert app.call("inference.renew", p_job_id=job, p_worker="w1", p_attempt=1, p_lease=LEASE) == "stop"
+        assert renew(app, tenants[0], job, "w1") == "stop"
         turn = complete(app, job, "Half", p_status="stopped", p_completion_tokens=1)
         assert (turn["status"], turn["answer"], turn["charged_tokens"]) == ("stopped", "Half", 21)
 

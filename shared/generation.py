@@ -1,0 +1,281 @@
+"""Generating the answer of a leased job: stream it to the readers, and end the job in one transaction.
+
+Whoever holds the lease runs it: the inference function, or a function that answers its caller by itself. What fails before the
+first token is tried again, and then goes to the next model; after the first token a failure is the turn's, because a second
+answer would not continue the first.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from shared import leases, logs, metrics
+from shared.database import Database
+from shared.leases import WORKER, Lease, Verdict
+from shared.principal import Worker
+from shared.problems import Problem
+from shared.runtime import runtime
+from shared.settings import get_settings
+from shared.streams import TurnWriter, endings
+from shared.upstream import Delta, UpstreamError, Usage, stream
+
+END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
+MODEL_RETRY_SECONDS = (0.2, 0.8)
+"""Before the first token the same model is asked again after these pauses."""
+FALLS_BACK = frozenset({"model_unavailable", "model_timeout", "model_stream_broken"})
+"""What another model may do better: a refusal is the request's fault."""
+
+Listener = Callable[[Delta], None]
+
+
+class StopRequestedError(Exception):
+    """The user wants no more of this answer."""
+
+
+@dataclass
+class Answer:
+    """What a model has said so far."""
+
+    text: list[str] = field(default_factory=list)
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    pieces: int = 0
+    first_token_seconds: float | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Take a piece in."""
+        self.pieces += bool(delta.text) + bool(delta.reasoning) + len(delta.tool_calls)
+        if delta.text:
+            self.text.append(delta.text)
+        for call in delta.tool_calls:
+            _merge(self.tool_calls, call)
+        self.finish_reason = delta.finish_reason or self.finish_reason
+
+    def calls(self) -> list[dict[str, Any]] | None:
+        """Return the tool calls in their order, None if there are none."""
+        return [self.tool_calls[index] for index in sorted(self.tool_calls)] or None
+
+
+def _merge(calls: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> None:
+    """Add a piece of a streamed tool call: arguments come in parts, all else once."""
+    index = piece.get("index")
+    call = calls.setdefault(
+        index if isinstance(index, int) else len(calls), {"type": "function", "function": {"name": "", "arguments": ""}}
+    )
+    call |= {name: value for name, value in piece.items() if name not in ("index", "function") and value is not None}
+    function = piece.get("function") or {}
+    call["function"]["name"] = function.get("name") or call["function"]["name"]
+    call["function"]["arguments"] += function.get("arguments") or ""
+
+
+@dataclass
+class Run:
+    """One attempt at a job."""
+
+    database: Database
+    actor: Worker
+    job: dict[str, Any]
+    """What inference.job_document says."""
+    stream: TurnWriter
+    event: tuple[str, str] | None
+    """Source and id of the CloudEvent that asked for it, if one did."""
+    listener: Listener | None
+    answer: Answer = field(default_factory=Answer)
+    verdict: Verdict | None = None
+
+    def ids(self) -> dict[str, object]:
+        """Return what a log line needs."""
+        return {
+            "turn_id": self.job["turn_id"],
+            "job_id": self.job["job_id"],
+            "tenant_id": self.actor.tenant_id,
+            "attempt": self.job["attempt"],
+        }
+
+    def lease(self) -> dict[str, object]:
+        """Return the arguments that identify the lease."""
+        return {"p_job_id": self.job["job_id"], "p_worker": WORKER, "p_attempt": self.job["attempt"]}
+
+    def consumed(self) -> dict[str, object]:
+        """Return the arguments that say which event is dealt with."""
+        return {} if self.event is None else {"p_event_source": self.event[0], "p_event_id": self.event[1]}
+
+
+async def run(
+    job: dict[str, Any], actor: Worker, *, event: tuple[str, str] | None = None, listener: Listener | None = None
+) -> dict[str, Any]:
+    """Generate the answer of a job that this process has leased; return chat.turn_result.
+
+    `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands.
+    """
+    database = await runtime.database()
+    writer = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], get_settings().stream_ttl_seconds)
+    attempt = Run(database, actor, job, writer, event, listener)
+    logs.info("job_begun", model=job["model"], **attempt.ids())
+    if job["attempt"] > 1:
+        await writer.write("turn.restarted", {"attempt": job["attempt"]})
+    await writer.write("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
+    try:
+        await _generate(attempt)
+    except UpstreamError as error:
+        return await _fail(attempt, error)
+    except Problem:
+        raise
+    except StopRequestedError:
+        return await _complete(attempt, "stopped")
+    except Exception as error:  # noqa: BLE001 - a defect must not hold the reservation, nor generate again and again
+        logs.error("generation_failed", error, **attempt.ids())
+        return await _fail(attempt, UpstreamError("internal_error", "The answer failed for a reason of our own."))
+    return await _complete(attempt, "completed")
+
+
+async def _generate(run: Run) -> None:
+    """Stream the answer while the lease is kept; raises StopRequestedError, Problem `lease_lost`, or UpstreamError."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
+
+    def end(verdict: Verdict) -> None:
+        run.verdict = verdict
+        task.cancel()
+
+    lease = Lease(run.actor.tenant_id, UUID(run.job["job_id"]), run.job["attempt"], lambda: run.answer.pieces, end)
+    try:
+        with leases.keep(lease):
+            await _ask_models(run)
+    except asyncio.CancelledError:
+        if run.verdict is None:
+            raise
+        task.uncancel()
+        if run.verdict == "lost":
+            raise Problem("lease_lost", "Another worker has taken the job over, or it has ended.") from None
+        raise StopRequestedError from None
+
+
+async def _ask_models(run: Run) -> None:
+    """Ask the job's model, again where that can help, and then the next one; until the first token only."""
+    tries = 0
+    while True:
+        try:
+            await _stream_answer(run)
+        except UpstreamError as error:
+            if run.answer.pieces:
+                raise
+            if error.retry_after is not None and tries < len(MODEL_RETRY_SECONDS):
+                logs.warning("model_asked_again", code=error.code, model=run.job["model"], **run.ids())
+                await asyncio.sleep(max(error.retry_after, MODEL_RETRY_SECONDS[tries]))
+                tries += 1
+                continue
+            if not await _fall_back(run, error):
+                raise
+            tries = 0
+        else:
+            return
+
+
+async def _fall_back(run: Run, error: UpstreamError) -> bool:
+    """Go on with the next model; return whether there is one. The database chooses it and records why."""
+    if error.code not in FALLS_BACK:
+        return False
+    failed = run.job["model"]
+    job = await run.database.call(
+        "inference.fall_back", run.actor, **run.lease(), p_code=error.code, p_detail=error.detail
+    )
+    if job is None:
+        return False
+    run.job = job
+    metrics.problems().labels(error.code).inc()
+    logs.warning("model_fell_back", code=error.code, failed=failed, model=job["model"], **run.ids())
+    await run.stream.write("turn.fallback", {"from": failed, "to": job["model"], "code": error.code})
+    return True
+
+
+async def _stream_answer(run: Run) -> None:
+    begun = time.perf_counter()
+    job, answer = run.job, run.answer
+    items = stream(job["model"], job["messages"], job["max_tokens"], job["parameters"], get_settings(), job["endpoint"])
+    async with aclosing(items):
+        async for read in items:
+            for item in read:
+                if isinstance(item, Usage):
+                    answer.usage = item
+                    continue
+                if not answer.pieces:
+                    answer.first_token_seconds = time.perf_counter() - begun
+                    metrics.steps().labels("first_token").observe(answer.first_token_seconds)
+                answer.add(item)
+                if run.listener is not None:
+                    run.listener(item)
+                if item.text:
+                    await run.stream.token(item.text)
+                if item.reasoning:
+                    await run.stream.write("turn.reasoning", {"text": item.reasoning})
+                if item.tool_calls:
+                    await run.stream.write("turn.tool_calls", {"tool_calls": list(item.tool_calls)})
+
+
+async def _complete(run: Run, status: str) -> dict[str, Any]:
+    answer, calls = run.answer, run.answer.calls()
+    turn = await _end(
+        run,
+        "inference.complete",
+        **run.lease(),
+        p_status=status,
+        p_content="".join(answer.text),
+        p_prompt_tokens=answer.usage and answer.usage.prompt_tokens,
+        p_completion_tokens=answer.usage and answer.usage.completion_tokens,
+        p_pieces=answer.pieces,
+        p_first_token_ms=answer.first_token_seconds and answer.first_token_seconds * 1000,
+        p_tool_calls=calls and Jsonb(calls),
+        p_finish_reason=answer.finish_reason,
+        **run.consumed(),
+    )
+    logs.info("turn_ended", status=status, usage=turn["usage"], charged_tokens=turn["charged_tokens"], **run.ids())
+    await _tell_end(run, turn)
+    return turn
+
+
+async def _fail(run: Run, error: UpstreamError) -> dict[str, Any]:
+    metrics.problems().labels(error.code).inc()
+    logs.warning("turn_failed", code=error.code, detail=error.detail, **run.ids())
+    turn = await _end(
+        run,
+        "inference.fail",
+        **run.lease(),
+        p_code=error.code,
+        p_detail=error.detail,
+        p_generated="".join(run.answer.text),
+        p_pieces=run.answer.pieces,
+        **run.consumed(),
+    )
+    await _tell_end(run, turn)
+    return turn
+
+
+async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
+    """Call what ends the job; a database that is away for a moment does not cost the answer.
+
+    Trying again is safe: the lease lets only one call end the job, and a later one raises `lease_lost`.
+    """
+    for delay in (*END_RETRY_SECONDS, None):
+        try:
+            turn: dict[str, Any] = await run.database.call_releasing_early(function, run.actor, **arguments)
+        except Problem as problem:
+            if problem.code != "database_unavailable" or delay is None:
+                raise
+            logs.warning("job_end_delayed", **run.ids())
+            await asyncio.sleep(delay)
+        else:
+            return turn
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _tell_end(run: Run, turn: dict[str, Any]) -> None:
+    for event in endings(turn):
+        await run.stream.write(event.event, event.data)

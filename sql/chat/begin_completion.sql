@@ -1,0 +1,67 @@
+-- requires: 014_model_aliases
+-- A turn of the OpenAI API. The client brings the whole history, so that it belongs to no conversation; all else is as with a question.
+-- Whether it needs an embedding only the database knows, which knows the aliases: it says so, and is called again.
+CREATE OR REPLACE FUNCTION chat.begin_completion(
+  p_messages jsonb,
+  p_parameters jsonb DEFAULT '{}',
+  p_model text DEFAULT NULL,
+  p_max_tokens integer DEFAULT 4096,
+  p_collections text[] DEFAULT NULL,
+  p_embedding text DEFAULT NULL,
+  p_embedded boolean DEFAULT false,
+  p_idempotency_key text DEFAULT NULL,
+  p_traceparent text DEFAULT NULL,
+  p_worker text DEFAULT NULL,
+  p_lease interval DEFAULT NULL
+)
+RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_user uuid := core.require_user();
+  v_turn uuid := gen_random_uuid();
+  v_question text := coalesce(chat.question_of(p_messages), '');
+  v_model text := p_model;
+  v_collections text[] := p_collections;
+  v_alias routing.aliases;
+  v_request bytea;
+  v_earlier jsonb;
+  v_passages integer := 0;
+BEGIN
+  PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_user FOR KEY SHARE;
+  IF p_idempotency_key IS NOT NULL THEN
+    v_request := sha256(convert_to(jsonb_build_array(p_messages, p_parameters, p_model, p_max_tokens, p_collections)::text, 'UTF8'));
+    v_earlier := chat.earlier_turn(p_idempotency_key, v_request);
+    IF v_earlier IS NOT NULL THEN
+      RETURN v_earlier;
+    END IF;
+  END IF;
+
+  SELECT * INTO v_alias FROM routing.aliases AS a WHERE a.tenant_id = v_tenant AND a.name = p_model;
+  IF FOUND THEN
+    v_model := v_alias.model;
+    v_collections := coalesce(p_collections, v_alias.collections);
+  END IF;
+  IF v_collections IS NOT NULL AND NOT p_embedded THEN
+    RETURN jsonb_build_object('embed', v_question);
+  END IF;
+
+  INSERT INTO chat.turns (tenant_id, id, user_id, idempotency_key, request_sha256, retrieval, max_tokens, request)
+  VALUES (v_tenant, v_turn, v_user, p_idempotency_key, coalesce(v_request, ''),
+          CASE WHEN v_collections IS NULL THEN '{"mode": "none"}'
+               ELSE jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END) END,
+          p_max_tokens, jsonb_build_object('messages', p_messages, 'parameters', p_parameters));
+  IF v_collections IS NOT NULL THEN
+    v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'));
+  END IF;
+  RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease);
+END
+$$;
+
+COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval) IS
+  'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
+  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, no_model, no_healthy_model, '
+  'budget_exceeded, budget_paused.';
+GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval) TO app;

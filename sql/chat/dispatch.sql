@@ -1,0 +1,60 @@
+-- requires: 012_budget_metrics
+-- What every accepted turn ends with. A process that generates the answer itself names itself and its lease: then the job is its own
+-- from the start, no event is needed, and should it die, the lease ends and the sweeper emits the job like any other.
+CREATE OR REPLACE FUNCTION chat.dispatch(
+  p_turn_id uuid, p_question text, p_model text, p_passages integer, p_traceparent text,
+  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL
+)
+RETURNS jsonb
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  v_tenant uuid := core.require_tenant();
+  v_turn chat.turns;
+  v_prompt jsonb := chat.prompt(p_turn_id);
+  v_prompt_tokens bigint := budget.estimate_prompt(v_prompt);
+  v_history_chars integer;
+  v_tools integer;
+  v_choice jsonb;
+  v_job inference.jobs;
+  v_answer jsonb;
+BEGIN
+  SELECT * INTO STRICT v_turn FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
+  v_tools := coalesce(jsonb_array_length(v_turn.request -> 'parameters' -> 'tools'), 0);
+  v_prompt_tokens := v_prompt_tokens + coalesce(budget.estimate_tokens((v_turn.request -> 'parameters')::text), 0);
+  SELECT coalesce(sum(length(m.value ->> 'content')), 0) INTO v_history_chars
+  FROM jsonb_array_elements(v_prompt) WITH ORDINALITY AS m
+  WHERE m.ordinality <> jsonb_array_length(v_prompt) AND m.value ->> 'role' <> 'system';
+
+  -- 1. The model, for the prompt as it is now, estimated high. One that is on trial is tried by one turn at a time.
+  LOOP
+    v_choice := routing.choose(p_question, p_model, v_prompt_tokens, v_turn.max_tokens, v_tools, p_passages, v_history_chars);
+    EXIT WHEN routing.admit(v_choice ->> 'model');
+  END LOOP;
+  UPDATE chat.turns AS t
+  SET model = v_choice ->> 'model', tier = v_choice ->> 'tier', routing = v_choice,
+      status = CASE WHEN p_worker IS NULL THEN 'queued' ELSE 'running' END,
+      started_at = CASE WHEN p_worker IS NOT NULL THEN clock_timestamp() END
+  WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
+
+  -- 2. The job. One that waits for a worker is told by an event, which its trigger puts into the outbox.
+  INSERT INTO inference.jobs (tenant_id, turn_id, tier, model, traceparent, status, attempts, leased_by, leased_until)
+  VALUES (v_tenant, p_turn_id, v_choice ->> 'tier', v_choice ->> 'model', p_traceparent,
+          CASE WHEN p_worker IS NULL THEN 'queued' ELSE 'running' END, (p_worker IS NOT NULL)::integer,
+          p_worker, clock_timestamp() + p_lease)
+  RETURNING * INTO v_job;
+  v_answer := chat.turn_accepted(p_turn_id) || '{"replayed": false}';
+  IF p_worker IS NOT NULL THEN
+    v_answer := v_answer || jsonb_build_object('job', inference.job_document(v_job, v_turn, v_prompt));
+  END IF;
+
+  -- 3. The budget: the prompt, and all that the model may generate.
+  RETURN v_answer || jsonb_build_object(
+    'reserved_tokens', budget.reserve(p_turn_id, v_prompt_tokens, v_turn.max_tokens, v_choice ->> 'model'));
+END
+$$;
+
+COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval) IS
+  'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted, with job (inference.job_document) for a process that generates '
+  'it itself. Raises no_model, no_healthy_model, budget_exceeded, budget_paused. Internal.';
