@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from shared import audit, metrics, rate_limit
 from shared.auth import Unauthenticated, authenticate, log_refusal
+from shared.database import Row
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.rate_limit import RateLimit
@@ -77,6 +78,12 @@ async def call(request: Request, function: str, **arguments: object) -> Any:
     """Return what an SQL function answers to the request's user; raises Problem."""
     database = await runtime.database()
     return await database.call(function, admitted(request).principal, **arguments)
+
+
+async def call_rows(request: Request, function: str, **arguments: object) -> list[Row]:
+    """Return the rows that a set-returning SQL function has for the request's user; raises Problem."""
+    database = await runtime.database()
+    return await database.rows(function, admitted(request).principal, **arguments)
 
 
 async def _admit(request: Request, operation: str) -> Admission:

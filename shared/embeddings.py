@@ -11,6 +11,7 @@ from http import HTTPStatus
 
 from pgvector import HalfVector
 
+from shared import logs, metrics
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings
@@ -18,6 +19,9 @@ from shared.text import storable
 
 RETRY_DELAYS_SECONDS = (0.2, 1.0)
 ERROR_EXCERPT = 300
+QUESTION_TIMEOUT_SECONDS = 5.0
+MAX_QUESTION_CHARS = 8000
+"""Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
 
 
 def endpoint(base_url: str) -> str:
@@ -41,7 +45,8 @@ async def embed(
     """
     for delay in (*RETRY_DELAYS_SECONDS[:retries], None):
         try:
-            return await _request(texts, settings, timeout_seconds)
+            answer = await request(texts, settings, timeout_seconds)
+            return _vectors(answer, len(texts), settings.embedding_dimensions)
         except Problem as problem:
             if problem.code != "embedding_unavailable" or delay is None:
                 raise
@@ -49,7 +54,8 @@ async def embed(
     raise AssertionError("the last attempt returns or raises")
 
 
-async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: float) -> list[str]:
+async def request(texts: Sequence[str], settings: Settings, timeout_seconds: float) -> str:
+    """Return the endpoint's answer to one request, as JSON; raises Problem as `embed` does."""
     from aiohttp import ClientError, ClientTimeout
 
     body = {"model": settings.litellm_embedding_model, "input": list(texts), "encoding_format": "float"}
@@ -74,7 +80,22 @@ async def _request(texts: Sequence[str], settings: Settings, timeout_seconds: fl
     if status != HTTPStatus.OK:
         excerpt = storable(text[:ERROR_EXCERPT])
         raise Problem("embedding_rejected", f"The embedding endpoint answered {status}: {excerpt}")
-    return _vectors(text, len(texts), settings.embedding_dimensions)
+    return text
+
+
+async def embed_question(question: str, settings: Settings) -> str | None:
+    """Return a question's vector, or None when the endpoint does not answer: then the search is by text alone."""
+    try:
+        [vector] = await embed(
+            [question[:MAX_QUESTION_CHARS]], settings, timeout_seconds=QUESTION_TIMEOUT_SECONDS, retries=0
+        )
+    except Problem as problem:
+        if problem.code != "embedding_unavailable":
+            raise
+        metrics.problems().labels(problem.code).inc()
+        logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
+        return None
+    return vector
 
 
 def _half_vector(components: Sequence[float]) -> HalfVector:

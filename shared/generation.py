@@ -136,6 +136,77 @@ async def run(
     return await _complete(attempt, "completed")
 
 
+class Heard:
+    """What the caller of a run hears of it while it goes on."""
+
+    def __init__(self) -> None:
+        self.run: asyncio.Task[dict[str, Any]] | None = None
+        self.pieces: list[Delta] = []
+        self.said = False
+        self._news = asyncio.Event()
+
+    def listen(self, delta: Delta) -> None:
+        """Take a piece (a Listener)."""
+        self.pieces.append(delta)
+        self.said = True
+        self._news.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a piece or the end; return False when neither came in time."""
+        if self.run is not None and not self.run.done() and not self.pieces:
+            self.run.add_done_callback(self._wake)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
+            finally:
+                self.run.remove_done_callback(self._wake)
+        return True
+
+    def take(self) -> list[Delta]:
+        """Return the pieces that have come since the last time."""
+        self._news.clear()
+        taken, self.pieces = self.pieces, []
+        return taken
+
+    def ended(self) -> bool:
+        """Return whether nothing more will come."""
+        return (self.run is None or self.run.done()) and not self.pieces
+
+    def _wake(self, _: object) -> None:
+        self._news.set()
+
+
+_running: set[asyncio.Task[dict[str, Any]]] = set()
+LEAVE_SECONDS = 30.0
+"""So long a process that is asked to end lets its runs go on whose callers have left."""
+
+
+def start(job: dict[str, Any], actor: Worker, listener: Listener | None) -> asyncio.Task[dict[str, Any]]:
+    """Run a job beside the request that began it: a client that leaves does not end it."""
+    runtime.before_close(_leave)
+    task = asyncio.create_task(run(job, actor, listener=listener))
+    _running.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[dict[str, Any]]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Problem):
+        logs.error("run_failed", error)
+
+
+async def _leave() -> None:
+    """Let what runs end, and hand back what does not in time."""
+    if _running:
+        await asyncio.wait(_running, timeout=LEAVE_SECONDS)
+    for task in list(_running):
+        task.cancel()
+    await asyncio.gather(*_running, return_exceptions=True)
+
+
 async def _generate(run: Run) -> None:
     """Stream the answer while the lease is kept; raises StopRequestedError, Problem `lease_lost`, or UpstreamError."""
     task = asyncio.current_task()
@@ -151,11 +222,22 @@ async def _generate(run: Run) -> None:
             await _ask_models(run)
     except asyncio.CancelledError:
         if run.verdict is None:
+            await _hand_back(run)
             raise
         task.uncancel()
         if run.verdict == "lost":
             raise Problem("lease_lost", "Another worker has taken the job over, or it has ended.") from None
         raise StopRequestedError from None
+
+
+async def _hand_back(run: Run) -> None:
+    """Give the job up before its lease is over, because the process ends; the sweeper would find it, only later."""
+    try:
+        await run.database.call("inference.hand_back", run.actor, **run.lease())
+    except Problem as problem:
+        logs.warning("job_not_handed_back", code=problem.code, **run.ids())
+    else:
+        logs.info("job_handed_back", **run.ids())
 
 
 async def _ask_models(run: Run) -> None:

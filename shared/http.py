@@ -37,6 +37,7 @@ ANSWER_HEADERS = (
     "RateLimit-Reset",
     "Retry-After",
     "Server-Timing",
+    "X-Request-Id",
     "X-Turn-Id",
 )
 PREFLIGHT_SECONDS = 600
@@ -64,10 +65,13 @@ class Operation:
     """Query and header parameters, as `query:name` or `header:Name`."""
 
 
-def application(title: str, operations: Sequence[Operation]) -> Response:
+def application(
+    title: str, operations: Sequence[Operation], render: Callable[[Problem], Response] = Problem.response
+) -> Response:
     """Return the ASGI application of an HTTP function.
 
-    It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`.
+    It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`. `render` gives problems another form
+    than RFC 9457's, where a function's clients know another one.
     """
     # Made when it is first asked for: building the schemas costs time that a starting function has better use for.
     document = cache(partial(openapi, title, operations))
@@ -87,7 +91,7 @@ def application(title: str, operations: Sequence[Operation]) -> Response:
         routes.append(Route("/docs", serve_page, methods=["GET"]))
     # Browsers of the listed origins only; a bearer token is no credential in the sense of CORS, so that no cookie is sent.
     answering = CORSMiddleware(
-        ProblemResponses(Router(_merged(routes), redirect_slashes=False)),
+        ProblemResponses(Router(_merged(routes), redirect_slashes=False), render),
         allow_origins=get_settings().cors_allowed_origins,
         allow_methods=METHODS,
         allow_headers=REQUEST_HEADERS,
@@ -119,8 +123,9 @@ def _dispatcher(routes: Sequence[Route]) -> Route:
 class ProblemResponses:
     """Turns every exception of an application into a problem document; nothing leaks a stack trace or SQL."""
 
-    def __init__(self, app: "ASGIApp") -> None:
+    def __init__(self, app: "ASGIApp", render: Callable[[Problem], Response]) -> None:
         self._app = app
+        self._render = render
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Run the application (ASGI)."""
@@ -145,7 +150,7 @@ class ProblemResponses:
             )
             if started:
                 raise
-            await problem.response()(scope, receive, send)
+            await self._render(problem)(scope, receive, send)
         except ClientDisconnect:
             logs.info("request_abandoned", path=scope["path"])
         except Exception as error:
@@ -153,7 +158,7 @@ class ProblemResponses:
             logs.error("request_failed", error, path=scope["path"])
             if started:
                 raise
-            await defect(error).response()(scope, receive, send)
+            await self._render(defect(error))(scope, receive, send)
 
 
 def defect(error: Exception) -> Problem:

@@ -51,6 +51,12 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "no_model": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "No model can answer", "EA006"),
     "in_progress": ProblemType(HTTPStatus.CONFLICT, "The work is in progress elsewhere"),
     "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    "model_refused": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The model server refused the request"),
+    "model_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The model server does not answer"),
+    "model_timeout": ProblemType(HTTPStatus.GATEWAY_TIMEOUT, "The model server was silent for too long"),
+    "model_stream_broken": ProblemType(HTTPStatus.BAD_GATEWAY, "The model server's answer broke off"),
+    "attempts_exhausted": ProblemType(HTTPStatus.BAD_GATEWAY, "The answer was begun several times and never finished"),
+    "expired": ProblemType(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not finished in time"),
     "embedding_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The embedding endpoint does not answer"),
     "embedding_width_mismatch": ProblemType(
         HTTPStatus.BAD_GATEWAY, "The embedding model's width is not EMBEDDING_DIMENSIONS", "EA007"

@@ -1,5 +1,6 @@
 """What one process shares between its requests: the database pool, the Redis and the HTTP client, made when first used."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
@@ -22,6 +23,7 @@ class Runtime:
         self._database: Database | None = None
         self._redis: Redis | None = None
         self._http: ClientSession | None = None
+        self._leaving: dict[Callable[[], Awaitable[None]], None] = {}
 
     async def database(self) -> Database:
         """Return the pool, opened."""
@@ -51,8 +53,15 @@ class Runtime:
             self._http = ClientSession(connector=TCPConnector(limit=0))
         return self._http
 
+    def before_close(self, leave: Callable[[], Awaitable[None]]) -> None:
+        """Have something done before the connections are closed, once."""
+        self._leaving[leave] = None
+
     async def close(self) -> None:
         """Close what was opened."""
+        while self._leaving:
+            leave, _ = self._leaving.popitem()
+            await leave()
         if self._database is not None:
             await self._database.close()
         if self._redis is not None:

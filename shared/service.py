@@ -2,6 +2,7 @@
 
 import time
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from starlette.requests import Request
 
@@ -36,11 +37,14 @@ class Service:
     async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         started = time.perf_counter()
         status = 500
+        request_id = Request(scope).headers.get("x-request-id") or uuid4().hex if scope["type"] == "http" else None
 
         async def watch(message: "Message") -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if request_id is not None:
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
         try:
@@ -55,7 +59,7 @@ class Service:
                 path=scope["path"],
                 status=status,
                 seconds=round(time.perf_counter() - started, 4),
-                request_id=Request(scope).headers.get("x-request-id") if scope["type"] == "http" else None,
+                request_id=request_id,
             )
 
     @staticmethod

@@ -122,6 +122,7 @@ class Settings(BaseSettings):
             "model_standard",
             "model_heavy",
             "litellm_default_model",
+            "litellm_embedding_model",
             "oidc_default_role",
             "region",
         )

@@ -45,6 +45,7 @@ class Accepted(Shape):
     conversation_id: UUID
     status: str
     model: str
+    created_at: datetime
     tier: Literal["light", "standard", "heavy"]
     routing: dict[str, Any]
     retrieval: dict[str, Any]

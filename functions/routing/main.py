@@ -1,10 +1,10 @@
-"""The `routing` function: which model would answer and why, budgets and usage; `probe` asks models that had failed."""
+"""The `routing` function: which model would answer and why, names, budgets, usage; `probe` asks models that had failed."""
 
 from functions_framework.aio import http
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.routing import decisions, models, probing, spending
+from functions.routing import aliases, decisions, models, probing, spending
 from shared.events import PING, consume
 from shared.http import Operation, application
 
@@ -42,6 +42,26 @@ DECISIONS = [
         "routing.health",
         response=models.HealthOfModels,
     ),
+]
+ALIASES = [
+    Operation(
+        "GET",
+        "/aliases",
+        aliases.list_aliases,
+        "The tenant's own model names",
+        "aliases.read",
+        response=models.Aliases,
+    ),
+    Operation(
+        "PUT",
+        "/aliases",
+        aliases.set_alias,
+        "Make or change a model name that brings retrieval along",
+        "aliases.update",
+        models.Alias,
+        models.Alias,
+    ),
+    Operation("DELETE", "/aliases/{alias:path}", aliases.drop_alias, "Take one away", "aliases.update", status=204),
 ]
 SPENDING = [
     Operation(
@@ -90,7 +110,7 @@ SPENDING = [
     ),
 ]
 
-APPLICATION = application("Routing", [*DECISIONS, *SPENDING])
+APPLICATION = application("Routing", [*DECISIONS, *ALIASES, *SPENDING])
 
 
 @http

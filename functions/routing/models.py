@@ -29,6 +29,23 @@ class Question(Body):
     history_chars: int = Field(default=0, ge=0, le=10_000_000)
 
 
+class Alias(Body):
+    """A model name of the tenant's own, which brings retrieval along."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,199}$")]
+    model: Annotated[Text, Field(max_length=200)] = "auto"
+    """`auto`, a tier, or a model's name."""
+    collections: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]], Field(min_length=1, max_length=100)
+    ]
+
+
+class Aliases(Shape):
+    """The tenant's own model names."""
+
+    aliases: list[Alias]
+
+
 class Candidate(Shape):
     """A model that was considered, and what stood against it."""
 

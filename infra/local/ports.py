@@ -27,10 +27,13 @@ DEFAULTS: dict[str, int] = {
     "ingestion": 8002,
     "routing": 8003,
     "ingestion-worker": 8004,
-    "inference": 8005,
+    "inference-standard": 8005,
     "sweeper": 8006,
     "identity": 8007,
     "model-prober": 8008,
+    "openai-api": 8009,
+    "inference-light": 8011,
+    "inference-heavy": 8012,
 }
 
 _OFFSET = "PORT_OFFSET"

@@ -6,7 +6,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
     'turn_id', t.id, 'conversation_id', t.conversation_id, 'status', t.status, 'model', t.model, 'tier', t.tier,
-    'routing', t.routing, 'retrieval', t.retrieval, 'max_tokens', t.max_tokens,
+    'created_at', t.created_at, 'routing', t.routing, 'retrieval', t.retrieval, 'max_tokens', t.max_tokens,
     'reserved_tokens', (SELECT r.tokens FROM budget.reservations AS r WHERE r.tenant_id = t.tenant_id AND r.turn_id = t.id),
     'passages', coalesce((
       SELECT jsonb_agg(jsonb_build_object('n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'score', p.score) ORDER BY p.ordinal)

@@ -32,5 +32,6 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.claim_document(uuid, integer, text, interval) IS
-  'Leases the indexing of a document''s version: {outcome: claimed, content, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do), exhausted (the sweeper ends it).';
+  'Leases the indexing of a document''s version: {outcome: claimed, content, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do), exhausted (the '
+  'sweeper ends it).';
 GRANT EXECUTE ON FUNCTION rag.claim_document(uuid, integer, text, interval) TO app;

@@ -40,6 +40,7 @@ SOURCES = {
     "ingest": "functions/ingestion/main.py",
     "ingestion": "functions/ingestion/main.py",
     "probe": "functions/routing/main.py",
+    "openai_api": "functions/openai_api/main.py",
     "routing": "functions/routing/main.py",
 }
 
@@ -102,6 +103,9 @@ def database(only_database: Database) -> Iterator[Database]:
     with only_database.connect() as operator:
         operator.run("DELETE FROM core.tenants")
         operator.run("DELETE FROM routing.health")
+        # What a test has added or priced.
+        operator.run("DELETE FROM routing.models WHERE NOT starts_with(name, 'local/')")
+        operator.run("UPDATE routing.models SET input_price = NULL, output_price = NULL")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from infra.local.sse import ServerSentEvent, read_events
 from tests.stack.platform import PATIENCE_SECONDS, POLL_SECONDS, Platform
 
 TERMINAL = ("turn.completed", "turn.failed", "turn.stopped")
-LOGS = ("chat", "inference", "sweeper", "relay", "broker")
+LOGS = ("chat", "inference-standard", "sweeper", "relay", "broker")
 
 
 @dataclass

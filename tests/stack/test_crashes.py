@@ -15,7 +15,9 @@ from tests.stack.reader import Transcript, User
 async def assert_whole(platform: Platform, user: User, seen: Transcript) -> None:
     """Fail unless the reader, the store and whoever reads later have the same cited answer, which was charged once."""
     stored = await user.turn(seen.turn)
-    assert (stored["status"], seen.names[-1]) == ("completed", "turn.completed"), platform.tail("inference", "sweeper")
+    assert (stored["status"], seen.names[-1]) == ("completed", "turn.completed"), platform.tail(
+        "inference-standard", "sweeper"
+    )
     assert seen.text == stored["answer"]
     assert seen.data["turn.citations"]["citations"] == stored["citations"]
     assert stored["citations"]
@@ -26,7 +28,7 @@ async def assert_whole(platform: Platform, user: User, seen: Transcript) -> None
 async def test_inference_dies_and_another_process_begins_again(platform: Platform, user: User) -> None:
     async with user.ask(QUESTION) as connection:
         await connection.deltas(3)
-        platform.kill("inference")
+        platform.kill("inference-standard")
         seen = await connection.end()
     assert seen.kinds() == [
         "turn.accepted",
@@ -37,7 +39,7 @@ async def test_inference_dies_and_another_process_begins_again(platform: Platfor
         "turn.delta",
         "turn.citations",
         "turn.completed",
-    ], platform.tail("inference", "sweeper", "broker")
+    ], platform.tail("inference-standard", "sweeper", "broker")
     assert seen.data["turn.restarted"] == {"attempt": 2}
     assert platform.attempts(seen.turn) == 2
     await assert_whole(platform, user, seen)
@@ -118,7 +120,7 @@ async def test_the_model_server_dies_and_the_turn_fails_with_a_reason(platform: 
         platform.kill("model-server")
         seen = await connection.end()
     await platform.back("model-server")
-    assert seen.data["turn.failed"]["code"] == "model_stream_broken", platform.tail("inference")
+    assert seen.data["turn.failed"]["code"] == "model_stream_broken", platform.tail("inference-standard")
     turn = await user.turn(seen.turn)
     assert (turn["status"], turn["error"]["code"]) == ("failed", "model_stream_broken")
     platform.assert_charged_once(seen.turn, turn["usage"]["total_tokens"])

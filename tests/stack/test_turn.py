@@ -57,7 +57,7 @@ def test_curl_reads_an_answer_while_it_is_written(platform: Platform) -> None:
     deltas = names.count("turn.delta")
     assert deltas > 10
     expected = ["turn.accepted", "turn.started", *["turn.delta"] * deltas, "turn.citations", "turn.completed"]
-    assert names == expected, platform.tail("chat", "inference")
+    assert names == expected, platform.tail("chat", "inference-standard")
     # Its first word was there before its last one was written.
     assert running == [("running",)]
     citations = data["turn.citations"]["citations"]
@@ -127,7 +127,7 @@ async def test_a_stopped_turn_keeps_and_charges_what_was_generated(platform: Pla
         status, _, _ = await user.request("POST", f"chat/turns/{turn}/stop")
         assert status == 200
         seen = await connection.end()
-    assert seen.names[-1] == "turn.stopped", platform.tail("inference")
+    assert seen.names[-1] == "turn.stopped", platform.tail("inference-standard")
     stored = await user.turn(turn)
     assert stored["status"] == "stopped"
     assert seen.text == stored["answer"]

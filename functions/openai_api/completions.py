@@ -1,0 +1,81 @@
+"""POST /v1/chat/completions: begin the turn, generate its answer here, and tell it as the client asked.
+
+The process that accepts the turn runs its first attempt by itself, under a lease as any worker: that saves the way through
+outbox, broker and another function. When it dies, the lease ends, and the sweeper gives the job to the inference function; the
+client finds the turn by its X-Turn-Id, or by asking again with the same Idempotency-Key.
+"""
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.openai_api.models import Completion
+from functions.openai_api.telling import Stream, Whole
+from shared import generation, turns
+from shared.access import Admission, admitted
+from shared.embeddings import embed_question
+from shared.http import read_json
+from shared.leases import WORKER
+from shared.principal import Worker
+from shared.problems import Problem
+from shared.runtime import runtime
+from shared.settings import get_settings
+from shared.text import UNSTORABLE
+
+FUNCTION = "openai-api"
+MAX_BODY_BYTES = 20 * 1024 * 1024
+"""Room for images as data URLs."""
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+async def create(request: Request) -> Response:
+    """Answer a list of messages."""
+    admission = admitted(request)
+    asked = await read_json(request, Completion, MAX_BODY_BYTES)
+    if refused := asked.refused():
+        raise Problem("invalid_request", f"{refused[0]}: is not supported.", extra={"errors": [{"field": refused[0]}]})
+    accepted = await _begin(request, admission, asked)
+    heard = generation.Heard()
+    if "job" in accepted:
+        actor = Worker(admission.principal.tenant_id, FUNCTION)
+        heard.run = generation.start(accepted["job"], actor, heard.listen if asked.stream else None)
+    if asked.stream:
+        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        return await Stream(admission.principal, accepted, heard, include_usage=usage).response()
+    return await Whole(admission.principal, accepted, heard).response()
+
+
+async def _begin(request: Request, admission: Admission, asked: Completion) -> dict[str, Any]:
+    """Begin the turn; where the database says that it needs the question's vector, make it and begin again."""
+    settings = get_settings()
+    arguments: dict[str, object] = {
+        "p_messages": _json("messages", asked.messages),
+        "p_parameters": _json("parameters", asked.parameters()),
+        "p_model": asked.model,
+        "p_max_tokens": asked.held_to(),
+        "p_collections": asked.collections(),
+        "p_idempotency_key": turns.idempotency_key(request),
+        "p_traceparent": turns.traceparent(request),
+        "p_worker": WORKER,
+        "p_lease": settings.job_lease(),
+    }
+    database = await runtime.database()
+    begin = "chat.begin_completion"
+    accepted = await turns.begin(database, admission.principal, begin, **arguments)
+    if "embed" in accepted:
+        vector = await embed_question(accepted["embed"], settings) if accepted["embed"].strip() else None
+        accepted = await turns.begin(
+            database, admission.principal, begin, **arguments, p_embedding=vector, p_embedded=True
+        )
+    return accepted
+
+
+def _json(field: str, document: object) -> str:
+    """Return a part of the request as JSON; raises Problem `invalid_request` for text that PostgreSQL cannot hold."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if UNSTORABLE.search(text) or ESCAPED_NUL.search(text):
+        raise Problem("invalid_request", f"{field}: must not contain NUL characters or lone surrogates.")
+    return text

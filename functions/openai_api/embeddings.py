@@ -1,0 +1,72 @@
+"""Embeddings for clients: by the platform's own embedding model, within the same budgets."""
+
+import base64
+import json
+import struct
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from functions.openai_api.models import Embeddings
+from shared import embeddings
+from shared.access import admitted
+from shared.http import read_json
+from shared.problems import Problem
+from shared.runtime import runtime
+from shared.settings import get_settings
+from shared.text import is_storable
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+TIMEOUT_SECONDS = 60.0
+
+
+async def create(request: Request) -> Response:
+    """Embed texts: reserve their tokens, ask the endpoint, settle what it counted."""
+    body = await read_json(request, Embeddings, MAX_BODY_BYTES)
+    settings, principal = get_settings(), admitted(request).principal
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if body.model not in (None, settings.litellm_embedding_model):
+        raise Problem("no_model", f"Embeddings are made by {settings.litellm_embedding_model}.")
+    if body.dimensions not in (None, settings.embedding_dimensions):
+        raise Problem("invalid_request", f"dimensions: the model's vectors have {settings.embedding_dimensions}.")
+    if not all(text and is_storable(text) for text in texts):
+        raise Problem("invalid_request", "input: no text may be empty, or contain NUL characters or lone surrogates.")
+    database = await runtime.database()
+    held = await database.call_releasing_early(
+        "budget.reserve_embedding", principal, p_texts=texts, p_model=settings.litellm_embedding_model
+    )
+    answer: dict[str, Any] = {}
+    try:
+        answer = json.loads(await embeddings.request(texts, settings, TIMEOUT_SECONDS))
+        data = [_item(item, body.encoding_format) for item in answer["data"]]
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
+    finally:
+        used = await database.call_releasing_early(
+            "budget.settle_embedding", principal, p_id=held["id"], p_tokens=_counted(answer)
+        )
+    return JSONResponse(
+        {
+            "object": "list",
+            "data": data,
+            "model": settings.litellm_embedding_model,
+            "usage": {"prompt_tokens": used, "total_tokens": used},
+        }
+    )
+
+
+def _item(item: dict[str, Any], encoding: str) -> dict[str, Any]:
+    vector = item["embedding"]
+    if encoding == "base64":
+        vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    return {"object": "embedding", "index": item["index"], "embedding": vector}
+
+
+def _counted(answer: dict[str, Any]) -> int | None:
+    """Return the tokens that the endpoint counted: 0 when it failed, None when it does not say."""
+    if not answer:
+        return 0
+    usage = answer.get("usage")
+    counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return counted if type(counted) is int and counted >= 0 else None

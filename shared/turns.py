@@ -1,0 +1,52 @@
+"""Beginning a turn: what every function does that accepts one, whatever its clients speak."""
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+
+from shared import logs
+from shared.database import Database
+from shared.principal import Principal
+from shared.problems import Problem
+
+IDEMPOTENCY_KEY_CHARS = 255
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+async def begin(database: Database, principal: Principal, function: str, /, **arguments: object) -> dict[str, Any]:
+    """Begin a turn by an SQL function and return what it accepted; raises Problem.
+
+    That a budget was found full is noted, because the refused transaction leaves nothing.
+    """
+    try:
+        accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
+    except Problem as problem:
+        if problem.code == "budget_exceeded":
+            full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}
+            await database.call("budget.note_exhausted", principal, **full)
+        raise
+    if "turn_id" in accepted:
+        logs.info(
+            "turn_accepted",
+            turn_id=accepted["turn_id"],
+            tenant_id=principal.tenant_id,
+            replayed=accepted["replayed"],
+        )
+    return accepted
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the request's Idempotency-Key; raises Problem `invalid_request`."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
+        raise Problem(
+            "invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} printable characters."
+        )
+    return key
+
+
+def traceparent(request: Request) -> str | None:
+    """Return the request's trace context; one that is not valid is ignored, as W3C Trace Context (section 3.2) asks."""
+    value = request.headers.get("traceparent", "")
+    return value if TRACEPARENT.fullmatch(value) else None
