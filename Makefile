@@ -21,16 +21,41 @@ $(VENV)/.installed: requirements.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@touch $@
 
+# LiteLLM pins other versions than the platform does, and is tested against from an environment of its own.
+.PHONY: install-litellm install-node-sdk
+LITELLM := .venv-litellm
+
+install-litellm: $(LITELLM)/.installed ## Create .venv-litellm from its lock file (750 MB)
+
+$(LITELLM)/.installed: tests/litellm/requirements.lock
+	@test -x $(LITELLM)/bin/python || $(PYTHON) -m venv $(LITELLM)
+	@echo "Installing the locked LiteLLM proxy into $(LITELLM) ..."
+	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+NODE_SDK := tests/sdk/node
+
+install-node-sdk: $(NODE_SDK)/node_modules/.installed ## The official Node client of the OpenAI API, for the tests; needs Node 20+
+
+$(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the locked Node client into $(NODE_SDK) ..." && cd $(NODE_SDK) \
+	    && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null && touch node_modules/.installed; \
+	else echo "npm is not on PATH: tests with the Node client are skipped" >&2; fi
+
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
+.PHONY: demo test test-litellm check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
 
 demo: install ## Ingest documents and ask questions on a throw-away platform (DOCS=path, ASK="...")
 	@exec $(LOCAL) demo
 
-test: install ## The whole test suite
+test: install install-node-sdk ## The whole test suite, but for what make test-litellm runs
 	@exec $(BIN)/pytest
+
+test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
+	@exec $(BIN)/pytest tests/litellm
 
 check: install ## Lint, types and SQL lint
 	@$(BIN)/ruff format --check .
@@ -60,7 +85,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth bench-budget bench-ledger db-maintenance
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth bench-budget bench-ledger bench-gateway db-maintenance
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -86,6 +111,9 @@ bench-budget: install ## Reserving and settling beside a bare UPDATE, one busy t
 
 bench-ledger: install ## A turn's budget on ten million ledger entries of ten thousand tenants, beside an empty ledger (ROWS=n)
 	@exec $(RUN) -m tests.benchmarks.ledger
+
+bench-gateway: install install-litellm ## The OpenAI API beside a LiteLLM proxy and a pass-through; fails beyond the limits (ARGS="--seconds 1")
+	@exec $(RUN) -m tests.benchmarks.gateway $(ARGS)
 
 db-maintenance: install ## Partitions of the ledger ahead, vacuum and analyze (KEEP_MONTHS=n detaches older months)
 	@$(RUN) -m infra.maintenance
