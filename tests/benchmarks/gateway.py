@@ -5,8 +5,8 @@ of its own and all running all the time:
 
     direct        the model server (upstream.py), asked by the client: what the added times are measured from
     pass-through  pass_through.py: an aiohttp server that forwards bytes, the floor
-    litellm       a LiteLLM proxy as its documentation advises for production: one worker, uvicorn with uvloop and httptools,
-                  no database, no debugging, a master key
+    litellm       a LiteLLM proxy as its documentation advises for production: one worker (it can use one of the cores;
+                  `--litellm-workers` starts more), uvicorn with uvloop and httptools, no database, no debugging, a master key
     platform      the local stack, as durable as a real one (fsync on), each function one process, asked through openai-api
                   with an API key; it authenticates, limits, reserves, stores, dispatches and charges every request
 
@@ -280,7 +280,11 @@ def parties(folder: Path, options: argparse.Namespace) -> Iterator[tuple[list[Pa
             found.append(Party(PASS_THROUGH, thin_url, "sk-none", STANDARD, lambda: {PASS_THROUGH: [thin_pid]}))
         if LITELLM in wanted:
             proxy = stack.enter_context(
-                LiteLLM(folder / LITELLM, configuration([model(name, upstream_url) for name in CHAT_MODELS]))
+                LiteLLM(
+                    folder / LITELLM,
+                    configuration([model(name, upstream_url) for name in CHAT_MODELS]),
+                    workers=options.litellm_workers,
+                )
             )
             pid = proxy.process.pid
             assert pid is not None
@@ -390,6 +394,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--kinds", nargs="+", choices=names, default=names)
     parser.add_argument("--clients", nargs="+", type=int, default=list(CLIENTS))
+    parser.add_argument("--litellm-workers", type=int, default=1, help="worker processes of LiteLLM (default: 1)")
     parser.add_argument("--target", help="base URL, without /v1, of a server in the place of the platform")
     parser.add_argument("--key", default="sk-none", help="its API key")
     parser.add_argument("--upstream-port", type=int, help="port of the mock model server (default: a free one)")

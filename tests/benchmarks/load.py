@@ -168,9 +168,8 @@ def check(raw: bytes, block: Block) -> str:
     head, _, body = raw.partition(_END_OF_HEAD)
     if not head.startswith(_OK):
         return f"not a 200: {raw[:_SHOWN]!r}"
-    if _CHUNKED.search(head):
-        body = _unframed(body)
     try:
+        body = _unframed(body) if _CHUNKED.search(head) else body
         text, tokens = _streamed(body) if block.body.get("stream") else _whole(body)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         return f"not understood ({error!r}): {raw[:_SHOWN]!r}"

@@ -29,14 +29,12 @@ _READY_TIMEOUT_SECONDS = 120.0
 _VARIABLES = {
     "LITELLM_MODE": "PRODUCTION",
     "LITELLM_LOG": "ERROR",
-    "LITELLM_OFFLINE_MODE": "true",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOCAL_BLOG_POSTS": "True",
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
     "DISABLE_ADMIN_UI": "True",
-    "HF_HUB_OFFLINE": "1",
 }
 _INHERITED = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -59,10 +57,10 @@ def configuration(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 class LiteLLM:
     """A proxy with a configuration, its state and log in `folder`; a context manager.
 
-    One worker, as LiteLLM advises for a pod; with uvloop, its default on Linux.
+    One worker by default, as LiteLLM advises for a pod; with uvloop, its default on Linux.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], *, workers: int = 1) -> None:
         if not PROGRAM.exists():
             raise PartError("LiteLLM is not installed: make install-litellm")
         self._folder = folder
@@ -71,7 +69,7 @@ class LiteLLM:
         self.key = MASTER_KEY
         self.url = f"http://{HOST}:{self._port}"
         path = folder / "litellm.yaml"
-        command = (PROGRAM, "--config", path, "--host", HOST, "--port", self._port, "--num_workers", 1)
+        command = (PROGRAM, "--config", path, "--host", HOST, "--port", self._port, "--num_workers", workers)
         self.process = ChildProcess(
             "litellm",
             tuple(map(str, command)),
