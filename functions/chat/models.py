@@ -91,7 +91,7 @@ class Turn(Shape):
     citations: list[Citation]
     usage: Usage | None
     charged_tokens: int | None
-    budget: dict[str, Any]
+    budget: dict[str, Any] | None
     error: dict[str, str] | None
     created_at: datetime
     finished_at: datetime | None

@@ -41,7 +41,9 @@ async def create(request: Request) -> Response:
     heard = generation.Heard()
     if "job" in accepted:
         actor = Worker(admission.principal.tenant_id, FUNCTION)
-        heard.run = generation.start(accepted["job"], actor, heard.listen if asked.stream else None)
+        # Messages that are as the client sent them do not come back.
+        job = accepted["job"] | {"messages": accepted["job"]["messages"] or asked.messages}
+        heard.run = generation.start(job, actor, heard.listen if asked.stream else None)
     if asked.stream:
         usage = asked.stream_options is not None and asked.stream_options.include_usage
         return await Stream(admission.principal, accepted, heard, include_usage=usage).response()

@@ -56,7 +56,8 @@ BEGIN
   IF v_collections IS NOT NULL THEN
     v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'));
   END IF;
-  RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease);
+  RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease,
+                       CASE WHEN v_passages = 0 THEN p_messages END);
 END
 $$;
 

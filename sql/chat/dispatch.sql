@@ -3,7 +3,7 @@
 -- from the start, no event is needed, and should it die, the lease ends and the sweeper emits the job like any other.
 CREATE OR REPLACE FUNCTION chat.dispatch(
   p_turn_id uuid, p_question text, p_model text, p_passages integer, p_traceparent text,
-  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL
+  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL, p_prompt jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -12,7 +12,7 @@ AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
   v_turn chat.turns;
-  v_prompt jsonb := chat.prompt(p_turn_id);
+  v_prompt jsonb := coalesce(p_prompt, chat.prompt(p_turn_id));
   v_prompt_tokens bigint := budget.estimate_prompt(v_prompt);
   v_history_chars integer;
   v_tools integer;
@@ -44,17 +44,22 @@ BEGIN
           CASE WHEN p_worker IS NULL THEN 'queued' ELSE 'running' END, (p_worker IS NOT NULL)::integer,
           p_worker, clock_timestamp() + p_lease)
   RETURNING * INTO v_job;
-  v_answer := chat.turn_accepted(p_turn_id) || '{"replayed": false}';
-  IF p_worker IS NOT NULL THEN
-    v_answer := v_answer || jsonb_build_object('job', inference.job_document(v_job, v_turn, v_prompt));
+  IF p_worker IS NULL THEN
+    v_answer := chat.turn_accepted(p_turn_id);
+  ELSE
+    -- What the caller has sent it need not be told.
+    v_answer := jsonb_build_object(
+      'turn_id', p_turn_id, 'model', v_job.model, 'tier', v_job.tier, 'created_at', v_turn.created_at,
+      'job', inference.job_document(v_job, v_turn, CASE WHEN p_prompt IS NULL THEN v_prompt END));
   END IF;
 
   -- 3. The budget: the prompt, and all that the model may generate.
   RETURN v_answer || jsonb_build_object(
-    'reserved_tokens', budget.reserve(p_turn_id, v_prompt_tokens, v_turn.max_tokens, v_choice ->> 'model'));
+    'replayed', false, 'reserved_tokens', budget.reserve(p_turn_id, v_prompt_tokens, v_turn.max_tokens, v_choice ->> 'model'));
 END
 $$;
 
-COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval) IS
-  'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted, with job (inference.job_document) for a process that generates '
-  'it itself. Raises no_model, no_healthy_model, budget_exceeded, budget_paused. Internal.';
+COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb) IS
+  'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted; or, for a process that generates it itself, '
+  '{turn_id, model, tier, created_at, job: inference.job_document}, without the messages where it brings the whole prompt. Raises no_model, no_healthy_model, budget_exceeded, '
+  'budget_paused. Internal.';

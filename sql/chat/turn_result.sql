@@ -15,7 +15,7 @@ AS $$
       'prompt_tokens', t.prompt_tokens, 'completion_tokens', t.completion_tokens,
       'total_tokens', t.prompt_tokens + t.completion_tokens) END,
     'charged_tokens', (SELECT r.settled FROM budget.reservations AS r WHERE r.tenant_id = t.tenant_id AND r.turn_id = t.id),
-    'budget', budget.status(),
+    'budget', CASE WHEN t.request IS NULL THEN budget.status() END,
     'error', CASE WHEN t.error_code IS NULL THEN NULL ELSE jsonb_build_object('code', t.error_code, 'detail', t.error_detail) END,
     'created_at', t.created_at, 'finished_at', t.finished_at)
   FROM chat.turns AS t
@@ -23,5 +23,5 @@ AS $$
   WHERE t.tenant_id = core.require_tenant() AND t.id = p_turn_id
 $$;
 
-COMMENT ON FUNCTION chat.turn_result(uuid) IS 'How a turn stands or ended: status, answer, citations, usage, charge, budget, error.';
+COMMENT ON FUNCTION chat.turn_result(uuid) IS 'How a turn stands or ended: status, answer, citations, usage, charge, budget (not for a request of the OpenAI API), error.';
 GRANT EXECUTE ON FUNCTION chat.turn_result(uuid) TO app;

@@ -27,13 +27,15 @@ BEGIN
   INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content, parent_id, tool_calls)
   VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content, v_turn.question_id, p_tool_calls)
   RETURNING id INTO v_message;
-  INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
-  SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300)
-  FROM (
-    SELECT DISTINCT cited.number[1]::numeric AS n
-    FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)
-  ) AS marker
-  JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n;
+  IF EXISTS (SELECT FROM chat.passages AS p WHERE p.tenant_id = v_tenant AND p.turn_id = v_turn.id) THEN
+    INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
+    SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300)
+    FROM (
+      SELECT DISTINCT cited.number[1]::numeric AS n
+      FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)
+    ) AS marker
+    JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n;
+  END IF;
 
   -- Usage that the model server did not report is counted: a server sends a token a piece, and where the pieces are longer than
   -- tokens are, it is estimated, high. Never above what the model was held to.

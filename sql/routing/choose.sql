@@ -8,7 +8,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  v_features jsonb := routing.features(p_question, p_requested, p_tools, p_passages, p_history_chars);
+  v_features jsonb := routing.circumstances(p_question, p_requested, p_tools, p_passages, p_history_chars);
   v_rule routing.rules;
   v_reason text;
   v_tier text;
@@ -27,6 +27,8 @@ BEGIN
     v_model := ops.setting('litellm_default_model');
     v_reason := 'routing is switched off: LITELLM_DEFAULT_MODEL answers';
   ELSE
+    -- Reading the question costs more than all the rest, so that it is done only for the rules.
+    v_features := routing.features(p_question, p_requested, p_tools, p_passages, p_history_chars);
     v_rule := routing.matching_rule(p_question, v_features);
     v_tier := v_rule.tier;
     v_reason := 'the first rule whose conditions hold';

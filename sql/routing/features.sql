@@ -6,9 +6,7 @@ RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-  SELECT jsonb_build_object(
-    'requested', coalesce(p_requested, 'auto'),
-    'chars', length(p_question),
+  SELECT routing.circumstances(p_question, p_requested, p_tools, p_passages, p_history_chars) || jsonb_build_object(
     'question_type', routing.question_type(own.words),
     'language', routing.language(p_question),
     -- Fences, tags, arrows, brackets and semicolons where prose has none; statements of the commonest languages.
@@ -29,13 +27,7 @@ AS $$
         (ARRAY['% diagnos%', '% debug%', '% troubleshoot%', '% find out%', '% explain why%', '% work out%', '% ermittl%', '% ursache%', '% cause%']),
         (ARRAY['% consequence%', '% implication%', '% side effect%', '% impact%', '% what follows%', '% auswirkung%', '% folgen %', '% consecuencia%'])
       ) AS t (stems)
-      WHERE own.words LIKE ANY (t.stems)),
-    'tools', p_tools,
-    'passages', p_passages,
-    'history_chars', p_history_chars,
-    'roles', to_jsonb(array_remove(string_to_array(coalesce(current_setting('app.roles', true), ''), ','), '')),
-    'tenant', core.current_tenant(),
-    'region', (SELECT t.region FROM core.tenants AS t WHERE t.id = core.current_tenant()))
+      WHERE own.words LIKE ANY (t.stems)))
   FROM (SELECT routing.own_words(p_question) AS words OFFSET 0) AS own
 $$;
 
