@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from redis.exceptions import RedisError
 
 from shared import logs
 from shared.problems import Problem
-from shared.streams import HEARTBEAT, EntriesLostError, StreamEvent, endings, key, read
+from shared.stream_reader import StoredEvent, StreamUnreadableError, read
+from shared.streams import HEARTBEAT, StreamEvent, endings, key
 
 CHECK_SECONDS = 2.0
 """How often a reader that hears nothing asks PostgreSQL whether the turn has ended without a word in the stream."""
@@ -28,8 +30,23 @@ async def follow(
     heartbeat_seconds: float,
     *,
     begun: bool = False,
-) -> AsyncIterator[bytes]:
-    """Yield the turn's events after a position, with heartbeats, until it has ended.
+) -> AsyncGenerator[bytes, None]:
+    """Yield the turn's events after a position, with heartbeats, until it has ended; what came together travels together."""
+    async with aclosing(followed(redis, turn_id, after, read_turn, heartbeat_seconds, begun=begun)) as following:
+        async for events in following:
+            yield b"".join([event.encode() for event in events]) or HEARTBEAT
+
+
+async def followed(
+    redis: Redis,
+    turn_id: UUID,
+    after: str,
+    read_turn: ReadTurn,
+    heartbeat_seconds: float,
+    *,
+    begun: bool = False,
+) -> AsyncGenerator[Sequence[StreamEvent | StoredEvent], None]:
+    """Yield the turn's events after a position until it has ended; none where a heartbeat is due.
 
     The stream is Redis'; the truth is PostgreSQL's. When the stream has expired or lost a part, or Redis fails, or the end
     was never written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of
@@ -40,25 +57,25 @@ async def follow(
         if begun and not await redis.exists(key(turn_id)):
             turn = await _stored(read_turn)
         if turn is None:
-            async for event in read(redis, turn_id, after, CHECK_SECONDS):
-                if event is not None:
-                    heard = time.monotonic()
-                    yield event.encode()
-                    continue
-                if (turn := await _stored(read_turn)) is not None:
-                    break
-                if time.monotonic() - heard >= heartbeat_seconds:
-                    heard = time.monotonic()
-                    yield HEARTBEAT
-            else:
-                return
-    except (RedisError, OSError, EntriesLostError) as error:
+            async with aclosing(read(redis, turn_id, after, CHECK_SECONDS)) as reading:
+                async for events in reading:
+                    if events:
+                        heard = time.monotonic()
+                        yield events
+                        continue
+                    if (turn := await _stored(read_turn)) is not None:
+                        break
+                    if time.monotonic() - heard >= heartbeat_seconds:
+                        heard = time.monotonic()
+                        yield ()
+                else:
+                    return
+    except (RedisError, OSError, StreamUnreadableError) as error:
         logs.warning("stream_unreadable", turn_id=turn_id, error=type(error).__name__)
     while turn is None and (turn := await _stored(read_turn)) is None:
-        yield HEARTBEAT
+        yield ()
         await asyncio.sleep(CHECK_SECONDS)
-    for told in tell(turn):
-        yield told.encode()
+    yield tell(turn)
 
 
 async def _stored(read_turn: ReadTurn) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -166,8 +167,9 @@ async def _events(
     heartbeat = get_settings().stream_heartbeat_seconds
     begun = accepted is None or accepted["replayed"]
     try:
-        async for chunk in follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun):
-            yield chunk
+        async with aclosing(follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun)) as following:
+            async for chunk in following:
+                yield chunk
     except Problem as problem:
         # The answer has begun, so it is told as an event: for one, the turn was deleted while its reader waited.
         metrics.problems().labels(problem.code).inc()

@@ -58,8 +58,9 @@ def assemble(
     environ: Mapping[str, str],
     *,
     postgres_settings: Mapping[str, str],
+    folder: Path = MANIFESTS,
 ) -> Assembly:
-    """Return the parts of a stack on these ports; what has no port here is external."""
+    """Return the parts of a stack on these ports; what has no port here is external. `folder` is the manifests'."""
     postgres = _postgres(state, ports, postgres_settings)
     redis = _redis(state, ports)
     connections = environment.connections(
@@ -75,7 +76,7 @@ def assemble(
         redis=redis,
         model_server=build.model_server() if MODEL_SERVER in ports else None,
         migration=build.migration(),
-        broker=build.broker(manifests),
+        broker=build.broker(manifests, folder),
         functions={name: build.function(service) for name, service in manifests.services.items()},
         sources={source.name: build.source(source) for source in manifests.sources},
         urls={
@@ -105,9 +106,9 @@ class _Builder:
         secret = {name: self._variables.secret[name] for name in names}
         return self._process("migrate", ("python", "-m", "alembic", "upgrade", "head"), secret)
 
-    def broker(self, manifests: Manifests) -> ChildProcess:
+    def broker(self, manifests: Manifests, folder: Path) -> ChildProcess:
         subscribers = {name: self.url(name) for name in manifests.services}
-        own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_MANIFESTS": str(MANIFESTS)}
+        own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_MANIFESTS": str(folder)}
         return self._process(BROKER, ("python", "-m", "infra.local.broker"), own)
 
     def function(self, service: Service) -> ChildProcess:

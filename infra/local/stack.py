@@ -45,8 +45,8 @@ class Stack:
     """The platform in `state_dir`, on `port_numbers` (default: free ones), with `environ` (default: ours).
 
     DATABASE_URL, REDIS_URL and LITELLM_BASE_URL in `environ` each replace an embedded part by a real one.
-    `report` gets a line for each step and for each part that is restarted. `processes` holds each part by
-    name.
+    `folder` holds the manifests. `report` gets a line for each step and for each part that is restarted.
+    `processes` holds each part by name.
     """
 
     def __init__(
@@ -56,12 +56,14 @@ class Stack:
         port_numbers: Mapping[str, int] | None = None,
         environ: Mapping[str, str] | None = None,
         postgres_settings: Mapping[str, str] | None = None,
+        folder: Path = MANIFESTS,
         report: Callable[[str], None] = silent,
     ) -> None:
         self.state = StateDir(state_dir)
         self.processes: dict[str, Part] = {}
         self._environ = dict(os.environ if environ is None else environ)
-        self._manifests = manifests.load(MANIFESTS)
+        self._folder = folder
+        self._manifests = manifests.load(folder)
         wanted = parts(self._manifests, environment.external(self._environ))
         numbers = ports.free(wanted) if port_numbers is None else port_numbers
         self._ports = {part: numbers[part] for part in wanted}
@@ -168,6 +170,7 @@ class Stack:
             self._ports,
             self._environ,
             postgres_settings=self._postgres_settings,
+            folder=self._folder,
         )
         # The model server loads its weights while the database is made and migrated.
         steps = [partial(self._start_database, assembly)]
