@@ -85,7 +85,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-auth bench-budget bench-ledger bench-gateway db-maintenance
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway db-maintenance
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -123,3 +123,6 @@ bench-cold: install ## Cold start and memory of every function beside a bare Sta
 
 bench-turn: install ## A warm turn from request to first token, by step
 	@exec $(RUN) -m tests.benchmarks.turn
+
+bench-streams: install ## 300 turns streamed at once: added latency of tokens, CPU and memory; fails when a stream does (STREAMS=n DURATION=seconds)
+	@exec $(RUN) -m tests.benchmarks.streams --streams $(or $(STREAMS),300) --seconds $(or $(DURATION),60)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 MAX_REDIS_CONNECTIONS = 1000
-"""Every reader of a stream holds one. What bounds the readers is the Service's containerConcurrency, not this."""
+"""No bound that is ever reached: a request holds one for a moment, and all readers of streams share one."""
 
 
 class Runtime:

@@ -232,15 +232,20 @@ class StreamReader:
         loop = asyncio.get_running_loop()
         try:
             while self._topics:
+                topics = self._topics.copy()
                 places: dict[Any, Any] = {self._wake_key: self._woken}
-                for stream, topic in self._topics.items():
+                for stream, topic in topics.items():
                     places[stream] = f"{topic.position[0]}-{topic.position[1]}"
                 due = loop.time() + PACE_SECONDS * len(places)
                 self._blocked = True
                 found: Any = await redis.xread(places, count=PAGE, block=int(BLOCK_SECONDS * 1000))
                 self._blocked = False
                 for stream, entries in found:
-                    self._deliver(stream, entries)
+                    if stream == self._wake_key:
+                        self._woken = entries[-1][0]
+                    # Meanwhile others may have begun to follow the stream, from another position.
+                    elif self._topics.get(stream) is topics[stream]:
+                        self._deliver(stream, topics[stream], entries)
                 if (early := due - loop.time()) > 0:
                     await asyncio.sleep(early)
         except (RedisError, OSError) as error:
@@ -249,13 +254,7 @@ class StreamReader:
             self._blocked = False
             self._task = None
 
-    def _deliver(self, stream: str, entries: Sequence[tuple[str, dict[str, str]]]) -> None:
-        if stream == self._wake_key:
-            self._woken = entries[-1][0]
-            return
-        topic = self._topics.get(stream)
-        if topic is None:
-            return
+    def _deliver(self, stream: str, topic: _Topic, entries: Sequence[tuple[str, dict[str, str]]]) -> None:
         events = [StoredEvent(id_, fields["event"], fields["data"]) for id_, fields in entries]
         topic.position = events[-1].position
         for follower in list(topic.followers):

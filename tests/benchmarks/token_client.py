@@ -55,7 +55,7 @@ class _Reading(asyncio.Protocol):
         now, reception = time.monotonic(), self.reception
         text = self._rest + data
         if not reception.turn_id:
-            if not text.startswith((b"HTTP/1.1 200"[: len(text)])):
+            if not text.startswith(b"HTTP/1.1 200"[: len(text)]):
                 reception.failure = text[:200].decode("latin-1")
             if found := _TURN.search(text):
                 reception.turn_id = found[1].decode()
@@ -89,6 +89,7 @@ async def read(url: str, body: bytes, headers: Mapping[str, str], ends_with: byt
     request = "\r\n".join([*lines, "\r\n"]).encode() + body
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
-    _, reading = await loop.create_connection(lambda: _Reading(request, ended, ends_with), parts.hostname, parts.port)
+    host, port = parts.hostname or "", parts.port or 0
+    _, reading = await loop.create_connection(lambda: _Reading(request, ended, ends_with), host, port)
     await ended
     return reading.reception

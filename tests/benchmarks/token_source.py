@@ -57,10 +57,12 @@ class Stream:
         if self._written < self._count:
             text = f"{self._written}:{time.monotonic_ns() // 1000};"
             self._written += 1
-            self._chunk('{"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}],"usage":null}' % text)
+            self._chunk(
+                f'{{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}],"usage":null}}'
+            )
             return True
         self._chunk('{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}')
-        self._chunk('{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":%d}}' % self._count)
+        self._chunk(f'{{"choices":[],"usage":{{"prompt_tokens":10,"completion_tokens":{self._count}}}}}')
         self._chunk("[DONE]")
         self._transport.write(b"0\r\n\r\n")
         return False

@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 from redis.asyncio import Redis
 
+from functions.chat.follow import follow
+from shared.runtime import runtime
 from shared.settings import get_settings
-from shared.streams import TurnWriter, key
+from shared.streams import BEGINNING, TurnWriter, key
 from tests.functions.asgi import Event, events, exchange
 from tests.functions.platform import Platform, said
 from tests.functions.upstream import Answer, Reply, Upstream, stream, text
@@ -52,7 +56,7 @@ def expire_leases(database: Database) -> None:
         )
 
 
-def in_two_parts(first: str, second: str) -> tuple[Answer, asyncio.Event, asyncio.Event]:
+def in_two_parts(first: str, *rest: str) -> tuple[Answer, asyncio.Event, asyncio.Event]:
     """Return an answer that pauses after its first token, what tells of the pause, and what ends it."""
     paused, gate = asyncio.Event(), asyncio.Event()
 
@@ -61,7 +65,7 @@ def in_two_parts(first: str, second: str) -> tuple[Answer, asyncio.Event, asynci
         await reply.tokens(first)
         paused.set()
         await gate.wait()
-        for part in text(second):
+        for part in text(*rest):
             await reply.send(part)
         await reply.end_stream()
 
@@ -77,6 +81,83 @@ async def test_resuming_at_any_position_gives_exactly_the_rest(platform: Platfor
     assert await platform.follow(turn, "0-0") == rest
     for number, event in enumerate(rest, start=1):
         assert await platform.follow(turn, event.id) == rest[number:], event
+
+
+async def test_a_client_that_is_cut_off_fifty_times_while_it_reads_gets_exactly_the_text(
+    platform: Platform, redis: Redis
+) -> None:
+    turn = await platform.begin()
+    writer = TurnWriter(redis, turn, 1, 600)
+    written: list[str] = []
+
+    async def write(count: int) -> None:
+        for _ in range(count):
+            written.append(f"<{len(written)}>")
+            await writer.write("turn.delta", {"text": written[-1]})
+
+    dice = random.Random(50)  # noqa: S311 - it chooses where a connection is cut
+    seen: list[Event] = []
+    for _ in range(50):
+        writing = asyncio.create_task(write(8))
+        seen += await some(platform, turn, seen[-1].id if seen else None, dice.randint(0, 8))
+        await writing
+    await writer.write("turn.completed", {})
+    seen += await platform.follow(turn, seen[-1].id)
+    assert said(seen) == "".join(written)
+    positions = [event.id for event in seen]
+    assert positions == [f"1-{number}" for number in range(401)]
+    for number in dice.sample(range(401), 50):
+        assert [event.id for event in await platform.follow(turn, positions[number])] == positions[number + 1 :]
+
+
+async def some(platform: Platform, turn: str, after: str | None, count: int) -> list[Event]:
+    """Read some events after a position, and be cut off, perhaps within what arrived together."""
+    headers = platform.bearer() | ({} if after is None else {"Last-Event-ID": after})
+    received = b""
+    async with exchange(platform.serve("chat"), "GET", f"/turns/{turn}/stream", headers) as reading:
+        chunks = aiter(reading.chunks())
+        while received.count(b"\n\n") < count and (chunk := await anext(chunks, None)) is not None:
+            received += b"" if chunk.startswith(b":") else chunk
+    return events(received)[:count]
+
+
+async def test_several_readers_of_a_turn_have_the_same_and_one_that_does_not_read_delays_nobody(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.stream_reader.MAX_WAITING", 5)
+    monkeypatch.setattr("shared.streams.COALESCE_SECONDS", 0)
+    upstream.chat, _, gate = in_two_parts("One ", *(f"{number} " for number in range(50)))
+    turn = await platform.begin()
+    following = follow(runtime.redis(), UUID(turn), BEGINNING, lambda: platform.read(turn), heartbeat_seconds=3600)
+    beginning = asyncio.create_task(anext(following))
+    reading = [asyncio.create_task(platform.follow(turn)) for _ in range(5)]
+    delivering = asyncio.create_task(platform.deliver())
+    first = await beginning
+    gate.set()
+    whole, *others = await asyncio.gather(*reading)
+    assert all(other == whole for other in others)
+    assert [reply.status for reply in await delivering] == [200]
+    assert events(first + b"".join([chunk async for chunk in following])) == whole
+
+
+async def test_a_pause_within_an_answer_is_filled_with_heartbeats(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAM_HEARTBEAT_SECONDS", "0.01")
+    get_settings.cache_clear()
+    upstream.chat, _, gate = in_two_parts("One ", "two.")
+    turn = await platform.begin()
+    delivering = asyncio.create_task(platform.deliver())
+    async with exchange(platform.serve("chat"), "GET", f"/turns/{turn}/stream", platform.bearer()) as reading:
+        chunks = aiter(reading.chunks())
+        seen = b""
+        while b"One" not in seen:
+            seen += await anext(chunks)
+        assert [await anext(chunks), await anext(chunks)] == [b": heartbeat\n\n"] * 2
+        gate.set()
+        seen += b"".join([chunk async for chunk in chunks])
+    await delivering
+    assert said(events(seen)) == "One two."
 
 
 async def test_a_stream_that_has_expired_is_told_from_the_database(
@@ -286,7 +367,7 @@ async def test_a_redis_that_forgets_the_stream_in_mid_answer_costs_nobody_the_an
 async def test_a_database_that_is_restarted_in_mid_answer_costs_nobody_the_answer(
     platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.inference.jobs.END_RETRY_SECONDS", (0.05,) * 5)
+    monkeypatch.setattr("shared.generation.END_RETRY_SECONDS", (0.05,) * 5)
     upstream.chat, paused, gate = in_two_parts("One ", "two.")
     turn = await platform.begin()
     delivering = asyncio.create_task(platform.deliver())
