@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from infra.local.redis import EmbeddedRedis
 from shared import stream_reader
-from shared.stream_reader import EntriesLostError, StoredEvent, StreamUnreadableError, read
+from shared.stream_reader import EntriesLostError, StoredEvent, StreamReader, StreamUnreadableError, read
 from shared.streams import BEGINNING, TurnWriter, key
 
 PATIENCE_SECONDS = 10
@@ -188,19 +188,20 @@ async def test_readers_of_one_turn_each_hear_what_follows_their_own_position(red
 
 
 async def test_many_readers_of_many_turns_hold_one_connection_and_none_is_late(
-    redis: Redis, redis_server: EmbeddedRedis
+    redis: Redis, redis_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream_reader, "BLOCK_SECONDS", 3600)
     process = Redis.from_url(redis_server.url, decode_responses=True, client_name="process")
     turns = [f"turn-{number}" for number in range(30)]
     reading = [asyncio.create_task(heard(process, turn)) for turn in turns for _ in range(3)]
-
     await blocked(redis)
     # Readers that come while Redis holds an answer back are heard all the same.
-    reading += [asyncio.create_task(heard(process, "late")) for _ in range(3)]
-    await blocked(redis)
+    late = [asyncio.create_task(heard(process, "late")) for _ in range(3)]
+    await write_all(writer(redis, "late"), 20)
+    assert {tuple(ids(events)) for events in await asyncio.gather(*late)} == {tuple(numbered(20))}
     held: Any = await redis.client_list()
     assert len([one for one in held if one["name"] == "process"]) <= 2
-    await asyncio.gather(*(write_all(writer(redis, turn), 20) for turn in [*turns, "late"]))
+    await asyncio.gather(*(write_all(writer(redis, turn), 20) for turn in turns))
     assert {tuple(ids(events)) for events in await asyncio.gather(*reading)} == {tuple(numbered(20))}
     await process.aclose()
 
@@ -269,7 +270,13 @@ async def test_a_stream_that_lost_entries_between_two_readings_is_not_told_as_wh
     await ahead.aclose()
 
 
-async def test_a_page_that_is_loaded_again_hears_all_from_the_beginning(redis: Redis) -> None:
+async def test_a_page_that_is_loaded_again_hears_all_from_the_beginning(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_late(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(StreamReader, "_unblock", too_late)
     one = writer(redis, "turn")
     await one.write("turn.started", {})
     await one.write("turn.delta", {"text": "a"})
@@ -282,6 +289,7 @@ async def test_a_page_that_is_loaded_again_hears_all_from_the_beginning(redis: R
         await asyncio.wait({waiting})
     # The command that was sent for the reader who left is still open, and is answered first.
     again = asyncio.create_task(heard(redis, "turn"))
+    await asyncio.sleep(0)
     await one.write("turn.delta", {"text": "b"})
     await one.write("turn.completed", {})
     assert ids(await again) == numbered(4)
