@@ -243,8 +243,8 @@ class StreamReader:
                 for stream, entries in found:
                     if stream == self._wake_key:
                         self._woken = entries[-1][0]
-                    # Meanwhile others may have begun to follow the stream, from another position.
-                    elif self._topics.get(stream) is topics[stream]:
+                    else:
+                        # Not for those who have begun to follow the stream meanwhile, from another position.
                         self._deliver(stream, topics[stream], entries)
                 if (early := due - loop.time()) > 0:
                     await asyncio.sleep(early)
