@@ -22,6 +22,8 @@ from shared import logs
 
 COALESCE_SECONDS = 0.02
 """Tokens that arrive within this time travel together, those of all turns of the process."""
+PATIENCE_SECONDS = 5.0
+"""A Redis that takes longer counts as one that has failed, whatever its client would still try."""
 MAX_ENTRIES = 20_000
 RUNNING_TTL_SECONDS = 3600
 POSITION = re.compile(r"\d{1,19}-\d{1,19}")
@@ -206,7 +208,8 @@ async def _send(redis: Redis, writers: Iterable[TurnWriter]) -> None:
     if not keys:
         return
     try:
-        refused = await redis.eval(ADD, len(keys), *keys, *arguments)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            refused = await redis.eval(ADD, len(keys), *keys, *arguments)
     except (RedisError, OSError) as error:
         for writer in owners:
             writer.fail(type(error).__name__)

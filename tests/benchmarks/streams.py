@@ -200,6 +200,8 @@ class Load:
 def report(run: Run) -> list[str]:
     """Print the figures, and return what must not be, as sentences."""
     wrong = list(run.wrong)
+    if begun_again := sum(turn.restarts > 0 for turn in run.turns):
+        wrong.append(f"{begun_again} answers were begun again by another process")
     seconds = run.ended - run.begun
 
     def within(receptions: Sequence[Reception]) -> list[float]:

@@ -32,6 +32,8 @@ class Reception:
     count: int = 0
     latencies: list[tuple[float, float]] = field(default_factory=list)
     """Of each token the arrival, and the seconds since it was sent."""
+    restarts: int = 0
+    """How often the answer was begun again."""
     failure: str = ""
     turn_id: str = ""
     completed: bool = False
@@ -62,6 +64,10 @@ class _Reading(asyncio.Protocol):
         end = 0
         for match in _TOKEN.finditer(text):
             end = match.end()
+            if match[1] == b"0" and reception.count:
+                # Told by turn.restarted: another process began again.
+                reception.restarts += 1
+                reception.count = 0
             if int(match[1]) != reception.count:
                 reception.failure = reception.failure or f"token {int(match[1])} instead of {reception.count}"
             if not reception.count:

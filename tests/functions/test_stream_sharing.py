@@ -170,6 +170,29 @@ async def test_what_is_cancelled_while_it_writes_has_written_it_once_and_in_orde
     ]
 
 
+async def test_a_redis_that_hangs_costs_a_turn_a_moment_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.streams.PATIENCE_SECONDS", 0.05)
+
+    async def hang(_: asyncio.StreamReader, far: asyncio.StreamWriter) -> None:
+        connections.append(far)
+
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    hanging = Redis(port=server.sockets[0].getsockname()[1])
+    ones = [writer(hanging, f"turn-{number}") for number in range(3)]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await asyncio.gather(*(one.write("turn.started", {}) for one in ones))
+        for one in ones:
+            await one.token("a")
+            await one.write("turn.completed", {})
+    assert [one.broken for one in ones] == [True] * 3
+    await hanging.aclose()
+    server.close()
+    for connection in connections:
+        connection.close()
+    await asyncio.sleep(0.01)
+
+
 async def test_readers_of_one_turn_each_hear_what_follows_their_own_position(redis: Redis) -> None:
     one = writer(redis, "turn")
     for number in range(10):
