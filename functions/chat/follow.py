@@ -52,7 +52,7 @@ async def followed(
     was never written, the end is told from the stored turn, after `turn.restarted`, so that a client that has seen a part of
     the text replaces it by the whole. `begun` says that the turn is not new, so that its stream may have expired.
     """
-    heard, turn = time.monotonic(), None
+    heard, turn, ended = time.monotonic(), None, False
     try:
         if begun and not await redis.exists(key(turn_id)):
             turn = await _stored(read_turn)
@@ -60,11 +60,15 @@ async def followed(
             async with aclosing(read(redis, turn_id, after, CHECK_SECONDS)) as reading:
                 async for events in reading:
                     if events:
-                        heard = time.monotonic()
+                        heard, ended = time.monotonic(), False
                         yield events
                         continue
-                    if (turn := await _stored(read_turn)) is not None:
+                    stored = await _stored(read_turn)
+                    # The end is stored first and then written. What has not come by the next time will not come.
+                    if stored is not None and (ended or not await redis.exists(key(turn_id))):
+                        turn = stored
                         break
+                    ended = stored is not None
                     if time.monotonic() - heard >= heartbeat_seconds:
                         heard = time.monotonic()
                         yield ()

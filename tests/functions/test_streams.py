@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from functions.chat.follow import follow
+from shared import generation
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import BEGINNING, TurnWriter, key
@@ -138,6 +139,35 @@ async def test_several_readers_of_a_turn_have_the_same_and_one_that_does_not_rea
     assert all(other == whole for other in others)
     assert [reply.status for reply in await delivering] == [200]
     assert events(first + b"".join([chunk async for chunk in following])) == whole
+
+
+async def test_an_end_that_is_stored_before_it_is_written_begins_nothing_again(
+    platform: Platform, upstream: Upstream, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.5)
+    looked, written = asyncio.Event(), asyncio.Event()
+
+    async def read_turn() -> Any:
+        turn = await platform.read(turn_id)
+        if turn["status"] == "completed":
+            looked.set()
+        return turn
+
+    async def tell_end(*arguments: Any) -> None:
+        await looked.wait()
+        await tell(*arguments)
+        written.set()
+
+    tell = generation._tell_end  # noqa: SLF001 - between this and what is before it nothing is waited for
+    monkeypatch.setattr(generation, "_tell_end", tell_end)
+    turn_id = await platform.begin()
+    delivering = asyncio.create_task(platform.deliver())
+    told = b"".join([part async for part in follow(runtime.redis(), UUID(turn_id), BEGINNING, read_turn, 3600)])
+    await delivering
+    assert written.is_set()
+    assert [event.name for event in events(told)] == ["turn.started", "turn.delta", "turn.citations", "turn.completed"]
+    assert upstream.requests
+    assert await redis.exists(key(turn_id))
 
 
 async def test_a_pause_within_an_answer_is_filled_with_heartbeats(
