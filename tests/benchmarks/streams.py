@@ -230,7 +230,7 @@ def report(run: Run) -> list[str]:
         total += cpu
         early = median(sample[name].resident_bytes for _, sample in inside[:fifth])
         late = median(sample[name].resident_bytes for _, sample in inside[-fifth:])
-        if cpu > 0.005 or name in {"chat", "inference"}:
+        if cpu > 0.005 or name == "chat":
             print(f"{name:20}{cpu * 100:>8.1f} %{early / _MB:>11.1f} MB{late / _MB:>11.1f} MB")
         kept = KEPT_BYTES_A_TOKEN * len(tokens) if name.startswith("inference") else 0
         if not name.startswith("(") and name not in STORES and late > MAX_GROWTH * early + kept:

@@ -91,6 +91,8 @@ async def read(url: str, body: bytes, headers: Mapping[str, str], ends_with: byt
     """POST, read the stream to its end, and return what came; `ends_with` is what a whole stream has in it."""
     parts = urlsplit(url)
     lines = [f"POST {parts.path} HTTP/1.1", f"host: {parts.netloc}", f"content-length: {len(body)}"]
+    # A refusal is a whole response, whose end is the connection's.
+    lines.append("connection: close")
     lines += [f"{name}: {value}" for name, value in headers.items()]
     request = "\r\n".join([*lines, "\r\n"]).encode() + body
     loop = asyncio.get_running_loop()
