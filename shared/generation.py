@@ -120,8 +120,8 @@ async def run(
     attempt = Run(database, actor, job, writer, event, listener)
     logs.info("job_begun", model=job["model"], **attempt.ids())
     if job["attempt"] > 1:
-        await writer.write("turn.restarted", {"attempt": job["attempt"]})
-    await writer.write("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
+        writer.put("turn.restarted", {"attempt": job["attempt"]})
+    writer.put("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
     try:
         await _generate(attempt)
     except UpstreamError as error:
@@ -274,7 +274,7 @@ async def _fall_back(run: Run, error: UpstreamError) -> bool:
     run.job = job
     metrics.problems().labels(error.code).inc()
     logs.warning("model_fell_back", code=error.code, failed=failed, model=job["model"], **run.ids())
-    await run.stream.write("turn.fallback", {"from": failed, "to": job["model"], "code": error.code})
+    run.stream.put("turn.fallback", {"from": failed, "to": job["model"], "code": error.code})
     return True
 
 
@@ -295,11 +295,11 @@ async def _stream_answer(run: Run) -> None:
                 if run.listener is not None:
                     run.listener(item)
                 if item.text:
-                    await run.stream.token(item.text)
+                    run.stream.token(item.text)
                 if item.reasoning:
-                    await run.stream.write("turn.reasoning", {"text": item.reasoning})
+                    run.stream.put("turn.reasoning", {"text": item.reasoning})
                 if item.tool_calls:
-                    await run.stream.write("turn.tool_calls", {"tool_calls": list(item.tool_calls)})
+                    run.stream.put("turn.tool_calls", {"tool_calls": list(item.tool_calls)})
 
 
 async def _complete(run: Run, status: str) -> dict[str, Any]:
@@ -360,4 +360,7 @@ async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
 
 async def _tell_end(run: Run, turn: dict[str, Any]) -> None:
     for event in endings(turn):
-        await run.stream.write(event.event, event.data)
+        told = run.stream.put(event.event, event.data)
+    if run.event is not None:
+        # Who delivers the event is answered when all is done; who is told by the answer itself need not wait.
+        await asyncio.shield(told)

@@ -43,8 +43,14 @@ class Lease:
     end: Callable[[Verdict], None]
     held_until: float = field(init=False)
 
+    def key(self) -> "Attempt":
+        """Return what names it: a process may begin a job again that it has lost without hearing of it yet."""
+        return self.job_id, self.attempt
 
-_held: dict[UUID, Lease] = {}
+
+Attempt = tuple[UUID, int]
+
+_held: dict[Attempt, Lease] = {}
 _heartbeat: asyncio.Task[None] | None = None
 
 
@@ -53,13 +59,13 @@ def keep(lease: Lease) -> Iterator[None]:
     """Keep a lease that was just claimed, until the block is left."""
     global _heartbeat  # noqa: PLW0603 - a process has one
     lease.held_until = time.monotonic() + get_settings().job_lease_seconds
-    _held[lease.job_id] = lease
+    _held[lease.key()] = lease
     if _heartbeat is None or _heartbeat.done():
         _heartbeat = asyncio.create_task(_beat())
     try:
         yield
     finally:
-        _held.pop(lease.job_id, None)
+        _held.pop(lease.key(), None)
 
 
 async def _beat() -> None:
@@ -71,17 +77,17 @@ async def _beat() -> None:
                 _apply(lease, states)
 
 
-def _apply(lease: Lease, states: dict[UUID, str]) -> None:
-    state, now = states.get(lease.job_id), time.monotonic()
+def _apply(lease: Lease, states: dict[Attempt, str]) -> None:
+    state, now = states.get(lease.key()), time.monotonic()
     if state == "held":
         lease.held_until = now + get_settings().job_lease_seconds * KEPT_SHARE
-    elif lease.job_id in _held and (state is not None or now >= lease.held_until):
+    elif lease.key() in _held and (state is not None or now >= lease.held_until):
         # The database may be away for a moment: the lease still holds for a while, and only then is the work given up.
-        del _held[lease.job_id]
+        del _held[lease.key()]
         lease.end("stop" if state == "stop" else "lost")
 
 
-async def _renew(leases: list[Lease]) -> dict[UUID, str]:
+async def _renew(leases: list[Lease]) -> dict[Attempt, str]:
     """Return the state of each lease; nothing when the database does not answer."""
     runs = [
         {
@@ -101,4 +107,4 @@ async def _renew(leases: list[Lease]) -> dict[UUID, str]:
     except (Problem, TimeoutError, psycopg.Error) as error:
         logs.warning("leases_not_renewed", count=len(leases), error=type(error).__name__)
         return {}
-    return {row["job_id"]: row["state"] for row in rows}
+    return {(row["job_id"], row["attempt"]): row["state"] for row in rows}

@@ -100,16 +100,23 @@ class TurnWriter:
         self._entries = 0
         self.broken = False
 
-    async def write(self, event: str, data: dict[str, Any]) -> None:
+    def put(self, event: str, data: dict[str, Any]) -> asyncio.Future[None]:
         """Append an event, after the tokens that wait; the stream expires some time after a terminal one.
 
-        It is sent even when the caller is cancelled meanwhile: a turn that is stopped keeps what it has written, in order.
+        It is sent at once whether or not the caller waits for what is returned, which is done when it was sent.
         """
         self._end_text()
         self._events.append((event, json.dumps(data)))
-        await asyncio.shield(self._batch.add(self, self._redis, at_once=True))
+        return self._batch.add(self, self._redis, at_once=True)
 
-    async def token(self, text: str) -> None:
+    async def write(self, event: str, data: dict[str, Any]) -> None:
+        """Append an event as `put` does, and return when it was sent.
+
+        It is sent even when the caller is cancelled meanwhile: a turn that is stopped keeps what it has written, in order.
+        """
+        await asyncio.shield(self.put(event, data))
+
+    def token(self, text: str) -> None:
         """Append text, together with what arrives within COALESCE_SECONDS; the turn's first is an event of its own, at once."""
         self._text.append(text)
         if not self._speaks:

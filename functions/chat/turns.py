@@ -10,12 +10,12 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from functions.chat.follow import follow
 from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
 from shared import logs, metrics
 from shared.access import Admission, admitted
 from shared.database import Database
 from shared.embeddings import embed
+from shared.follow import follow
 from shared.http import read_json
 from shared.principal import Principal
 from shared.problems import Problem

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from functions.openai_api import errors
 from shared import metrics
 from shared.event_stream import HEADERS, EventStreamResponse
+from shared.follow import followed
 from shared.generation import Heard
 from shared.principal import Principal
 from shared.problems import PROBLEM_TYPES, Problem
@@ -69,8 +70,6 @@ class Told:
         return _succeeded(await self._read())
 
     def _follow(self) -> Any:
-        from functions.chat.follow import followed
-
         return followed(
             runtime.redis(), self._turn_id, BEGINNING, self._read, get_settings().stream_heartbeat_seconds, begun=True
         )

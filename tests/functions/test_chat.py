@@ -127,7 +127,7 @@ async def test_a_client_that_goes_away_does_not_cancel_the_turn(platform: Platfo
 
 
 async def test_a_reader_who_waits_is_sent_heartbeats(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("shared.follow.CHECK_SECONDS", 0.05)
     monkeypatch.setenv("STREAM_HEARTBEAT_SECONDS", "0.01")
     get_settings.cache_clear()
     turn = await platform.begin()
@@ -139,7 +139,7 @@ async def test_a_reader_who_waits_is_sent_heartbeats(platform: Platform, monkeyp
 async def test_a_queued_turn_is_stopped_at_once_and_its_reader_is_told(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("shared.follow.CHECK_SECONDS", 0.05)
     turn = await platform.begin()
     reading = asyncio.create_task(platform.follow(turn))
     await asyncio.sleep(0)

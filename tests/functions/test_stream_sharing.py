@@ -105,7 +105,7 @@ async def test_what_many_turns_write_at_the_same_time_is_sent_in_one_command(red
     await asyncio.gather(*(one.write("turn.started", {}) for one in writers))
     for token in ("a", "b", "c"):
         for one in writers:
-            await one.token(token)
+            one.token(token)
     await asyncio.gather(*(one.write("turn.completed", {}) for one in writers))
     assert await calls(redis, "eval") - before <= 3
     for number in range(50):
@@ -120,7 +120,7 @@ async def test_what_many_turns_write_at_the_same_time_is_sent_in_one_command(red
 async def test_tokens_that_wait_are_sent_when_their_time_has_come(redis: Redis) -> None:
     one = writer(redis, "turn")
     for token in ("a", "b", "c"):
-        await one.token(token)
+        one.token(token)
 
     async def written() -> bool:
         return len(await entries(redis, "turn")) == 2
@@ -152,8 +152,8 @@ async def test_a_writer_that_fails_does_not_touch_those_that_are_sent_with_it(re
 async def test_what_is_cancelled_while_it_writes_has_written_it_once_and_in_order(redis: Redis) -> None:
     one = writer(redis, "turn")
     await one.write("turn.started", {})
-    await one.token("a")
-    await one.token("b")
+    one.token("a")
+    one.token("b")
     writing = asyncio.create_task(one.write("turn.citations", {}))
     await asyncio.sleep(0)
     writing.cancel()
@@ -183,7 +183,7 @@ async def test_a_redis_that_hangs_costs_a_turn_a_moment_and_no_more(monkeypatch:
     async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*(one.write("turn.started", {}) for one in ones))
         for one in ones:
-            await one.token("a")
+            one.token("a")
             await one.write("turn.completed", {})
     assert [one.broken for one in ones] == [True] * 3
     await hanging.aclose()
@@ -331,7 +331,7 @@ async def test_a_redis_that_dies_is_told_to_every_reader(redis: Redis) -> None:
 async def test_an_event_reads_the_same_parsed_and_encoded(redis: Redis) -> None:
     one = writer(redis, "turn")
     text = 'line\nbreak\r and \u2028, "quotes", ünïcödé 🙂'
-    await one.token(text)
+    one.token(text)
     await one.write("turn.completed", {"text": text})
     told = await heard(redis, "turn")
     assert [event.data["text"] for event in told] == [text, text]

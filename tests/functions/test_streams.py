@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from functions.chat.follow import follow
 from shared import generation
+from shared.follow import follow
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import BEGINNING, TurnWriter, key
@@ -24,7 +24,7 @@ from tests.support import Database
 @pytest.fixture(autouse=True)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look into the database soon when the stream is silent."""
-    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("shared.follow.CHECK_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ async def test_several_readers_of_a_turn_have_the_same_and_one_that_does_not_rea
 async def test_an_end_that_is_stored_before_it_is_written_begins_nothing_again(
     platform: Platform, upstream: Upstream, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.5)
+    monkeypatch.setattr("shared.follow.CHECK_SECONDS", 0.5)
     looked, written = asyncio.Event(), asyncio.Event()
 
     async def read_turn() -> Any:
@@ -306,7 +306,7 @@ async def test_an_answer_that_is_begun_again_replaces_the_first_and_the_dead_wri
         dead.call("inference.claim", p_job_id=job, p_worker="dead", p_lease="1 minute")
     writer = TurnWriter(redis, turn, 1, 600)
     await writer.write("turn.started", {"attempt": 1})
-    await writer.token("Wrong ")
+    writer.token("Wrong ")
     await writer.write("turn.delta", {"text": "start "})
     expire_leases(platform.database)
     assert (await platform.tick()).status == 200
@@ -420,7 +420,7 @@ async def test_tokens_that_arrive_together_travel_together(
     writer = TurnWriter(redis, "coalesced", 1, 600)
     await writer.write("turn.started", {})
     for token in ("a", "b", "c"):
-        await writer.token(token)
+        writer.token(token)
     await writer.write("turn.completed", {})
     entries: Any = await redis.xrange(key("coalesced"))
     assert [(id_, fields["event"], fields["data"]) for id_, fields in entries] == [

@@ -136,7 +136,7 @@ def answer(database: Database, tenant: UUID, turn: str, content: str = "Ten [1].
 def renew(caller: Caller, tenant: UUID, job: UUID, worker: str = "w", attempt: int = 1) -> str:
     """Keep a worker's lease; return what the worker hears."""
     run = {"tenant_id": str(tenant), "job_id": str(job), "attempt": attempt, "generated_tokens": 0}
-    [(renewed, state)] = caller.rows("inference.renew", p_worker=worker, p_lease=LEASE, p_runs=Jsonb([run]))
+    [(renewed, _, state)] = caller.rows("inference.renew", p_worker=worker, p_lease=LEASE, p_runs=Jsonb([run]))
     assert renewed == job
     return str(state)
 
