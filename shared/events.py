@@ -6,18 +6,21 @@ Knative retries 404, 408, 409, 429 and 5xx, so poison is answered with none of t
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
-from starlette.requests import Request
+from psycopg import DataError
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from shared import logs, metrics
-from shared.http import read_body
+from shared.http import read_body, validate
 from shared.principal import Worker
 from shared.problems import Problem
+from shared.runtime import runtime
 from shared.text import is_storable
 
 INFERENCE_REQUESTED = "com.enterprise-agents.inference.requested.v1"
@@ -34,9 +37,12 @@ EVENT_TYPES = CONSUMED | PUBLISHED
 PING = "dev.knative.sources.ping"
 """What a Knative PingSource sends; it belongs to no tenant."""
 
+JSON = "application/json"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_ATTRIBUTE_BYTES = 1024
 """Source and id are the key of the inbox, and an index entry of PostgreSQL holds 2.7 kB."""
+RETRIED = frozenset({404, 408, 409, 429})
+"""What Knative retries besides 5xx."""
 POISON_STATUS = 422
 
 
@@ -59,12 +65,87 @@ class Event:
             raise Problem("malformed_event", "The extension attribute tenantid must be a tenant's UUID.") from error
 
 
-Handler = Callable[[Event], Awaitable[None]]
+Data = TypeVar("Data", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Delivery(Generic[Data]):
+    """An event in the hands of its consumer: whom it works for, what it was told, and how the effect is committed."""
+
+    event: Event
+    actor: Worker
+    data: Data
+
+    def consumed(self) -> dict[str, str]:
+        """Return the arguments by which the SQL function that has the effect writes the inbox row in its transaction."""
+        return {"p_event_source": self.event.source, "p_event_id": self.event.id}
+
+    async def effect(self, function: str, /, **arguments: object) -> Any:
+        """Call the SQL function that has the event's effect: effect and inbox row are one transaction."""
+        return await self.call(function, **arguments, **self.consumed())
+
+    async def call(self, function: str, /, **arguments: object) -> Any:
+        """Call a SQL function for the event's tenant; its value as `Database.call` returns it."""
+        database = await runtime.database()
+        return await database.call(function, self.actor, **arguments)
+
+    async def claim(self, function: str, /, **arguments: object) -> dict[str, Any] | None:
+        """Lease the work by a SQL function that tells its `outcome`; return None when nothing is left to do.
+
+        Raises Problem `in_progress` while someone else holds it.
+        """
+        claim: dict[str, Any] = await self.call(function, **arguments)
+        if claim["outcome"] == "busy":
+            raise Problem("in_progress", "Another worker has this work in hand.")
+        return claim if claim["outcome"] == "claimed" else None
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """What takes the events of one type.
+
+    `handle` returns when the effect is committed, or nothing is left to do; raises Problem `in_progress` while someone else
+    holds the work, and any other Problem or exception otherwise.
+    """
+
+    type: str
+    handle: Callable[[Event], Awaitable[None]]
+
+
+def consumer(
+    type_: str, *, function: str, data: type[Data]
+) -> Callable[[Callable[[Delivery[Data]], Awaitable[None]]], Consumer]:
+    """Make a handler the consumer of a type: it works for the event's tenant, on data of the expected shape.
+
+    An event without a tenant or with other data is poison, and never reaches the handler.
+    """
+
+    def decorate(handler: Callable[[Delivery[Data]], Awaitable[None]]) -> Consumer:
+        async def handle(event: Event) -> None:
+            await handler(Delivery(event, event.worker(function), validate(data, event.data)))
+
+        return Consumer(type_, handle)
+
+    return decorate
+
+
+def clock(handler: Callable[[Event], Awaitable[None]]) -> Consumer:
+    """Make a handler the consumer of a PingSource's ticks.
+
+    A tick belongs to no tenant and has no inbox: what it starts may be started at any time, twice, and side by side.
+    """
+    return Consumer(PING, handler)
 
 
 async def receive(request: Request) -> Event:
-    """Read a CloudEvent in binary or structured mode; raises Problem `malformed_event`."""
-    body = await read_body(request, MAX_EVENT_BYTES)
+    """Read a CloudEvent in binary or structured mode; raises Problem `malformed_event`, or another that is poison."""
+    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if media_type != JSON and not media_type.endswith("+json"):
+        raise Problem("unsupported_media_type", f"An event's data must be {JSON}.")
+    try:
+        body = await read_body(request, MAX_EVENT_BYTES)
+    except ClientDisconnect:
+        raise Problem("malformed_event", "The request ended in the middle of its body.") from None
     try:
         event = from_http(dict(request.headers), body)
         attributes = dict(event.get_attributes())
@@ -86,26 +167,26 @@ async def receive(request: Request) -> Event:
     )
 
 
-async def consume(request: Request, handlers: Mapping[str, Handler]) -> Response:
-    """Dispatch the delivered event to its type's handler, and answer in the broker's terms.
-
-    A handler returns when the effect is committed, raises Problem `in_progress` while someone else holds the work, and any
-    other Problem or exception otherwise.
-    """
+async def consume(request: Request, *consumers: Consumer) -> Response:
+    """Give the delivered event to the consumer of its type, and answer in the broker's terms."""
+    taken = {consumer.type: consumer for consumer in consumers}
     try:
         event = await receive(request)
-        if event.type not in handlers:
+        if event.type not in taken:
             raise Problem("malformed_event", f"No handler takes events of type {event.type}.")
     except Problem as problem:
         return refuse(problem, {})
     ids = {"event_id": event.id, "event_type": event.type, "tenant_id": event.extensions.get("tenantid")}
     try:
-        await handlers[event.type](event)
+        await taken[event.type].handle(event)
     except Problem as problem:
         if problem.code != "lease_lost":
             return refuse(problem, ids)
         # Another worker has the work, or it is done or replaced: nothing is left to do for this delivery.
         logs.warning("lease_lost", **ids)
+    except DataError as error:
+        logs.error("event_failed", error, **ids)
+        return refuse(Problem("invalid_request", "PostgreSQL cannot take what the event carries."), ids)
     except Exception as error:  # noqa: BLE001 - the broker must be told to try again, whatever went wrong
         logs.error("event_failed", error, **ids)
         return refuse(Problem("internal_error", "The event could not be handled; deliver it again."), ids)
@@ -113,10 +194,13 @@ async def consume(request: Request, handlers: Mapping[str, Handler]) -> Response
 
 
 def refuse(problem: Problem, ids: Mapping[str, object]) -> Response:
-    """Return the problem as a response that is retried only when trying again can help."""
+    """Return the problem as a response that is retried only when trying again can help.
+
+    Of the statuses below 500 that Knative retries only 409 `in_progress` is meant so.
+    """
     metrics.problems().labels(problem.code).inc()
     logs.warning("event_refused", code=problem.code, detail=problem.detail, **ids)
     response = problem.response()
-    if problem.code == "not_found":
+    if response.status_code in RETRIED and problem.code != "in_progress":
         response.status_code = POISON_STATUS
     return response

@@ -3,8 +3,7 @@
 from uuid import UUID
 
 from shared import generation
-from shared.events import Event
-from shared.http import validate
+from shared.events import INFERENCE_REQUESTED, Delivery, consumer
 from shared.leases import WORKER
 from shared.models import Shape
 from shared.problems import Problem
@@ -21,10 +20,10 @@ class Requested(Shape):
     turn_id: UUID
 
 
-async def run_requested(event: Event) -> None:
+@consumer(INFERENCE_REQUESTED, function=FUNCTION, data=Requested)
+async def run_requested(delivery: Delivery[Requested]) -> None:
     """Run the job that the event names, unless it is done; raises Problem `in_progress` while another worker runs it."""
-    requested = validate(Requested, event.data)
-    actor = event.worker(FUNCTION)
+    requested, actor, event = delivery.data, delivery.actor, delivery.event
     database = await runtime.database()
     claim = await database.call(
         "inference.claim", actor, p_job_id=requested.job_id, p_worker=WORKER, p_lease=get_settings().job_lease()

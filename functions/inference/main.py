@@ -5,16 +5,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.inference import jobs, sweeping
-from shared.events import INFERENCE_REQUESTED, PING, consume
+from shared.events import consume
 
 
 @http
 async def infer(request: Request) -> Response:
     """Consume `inference.requested`: the response comes when the answer is complete."""
-    return await consume(request, {INFERENCE_REQUESTED: jobs.run_requested})
+    return await consume(request, jobs.run_requested)
 
 
 @http
 async def sweep(request: Request) -> Response:
     """Consume the PingSource's tick."""
-    return await consume(request, {PING: sweeping.sweep})
+    return await consume(request, sweeping.sweep)

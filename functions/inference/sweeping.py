@@ -1,7 +1,7 @@
 """The tick: SQL finds work whose worker died or whose event was lost; readers of a turn that it failed are told."""
 
 from shared import logs, metrics
-from shared.events import Event
+from shared.events import Event, clock
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, endings
@@ -10,6 +10,7 @@ LAST_ATTEMPT = 1_000_000
 """The sweeper's word is the last, whichever attempt may still write."""
 
 
+@clock
 async def sweep(event: Event) -> None:
     """Sweep the jobs and documents of all tenants; safe to run twice or side by side."""
     database = await runtime.database()

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from functions.ingestion.models import Document, Listing, Submission, Target
 from shared import logs
 from shared.access import admitted
-from shared.events import Event
+from shared.events import INGESTION_SUBMITTED, Delivery, consumer
 from shared.http import read_body, validate
 from shared.principal import Actor
 from shared.problems import Problem
@@ -30,7 +30,11 @@ async def upload(request: Request) -> Response:
     target = validate(Target, dict(request.query_params))
     media_type, charset = _content_type(request.headers.get("content-type", ""))
     content = _decode(await read_body(request, MAX_DOCUMENT_BYTES), charset)
-    document_id = await _store(admission.principal, target, media_type, content)
+    database = await runtime.database()
+    document_id: UUID = await database.call(
+        "rag.store_document", admission.principal, **_arguments(target, media_type, content)
+    )
+    logs.info("document_stored", document_id=document_id, tenant_id=admission.principal.tenant_id, name=target.name)
     document = await _find(admission.principal, document_id)
     return JSONResponse(document, status_code=202, headers={"Location": f"/documents/{document_id}"})
 
@@ -51,30 +55,25 @@ async def list_all(request: Request) -> Response:
     return JSONResponse({"documents": [_shape(row) for row in rows]})
 
 
-async def store_submitted(event: Event) -> None:
+@consumer(INGESTION_SUBMITTED, function=FUNCTION, data=Submission)
+async def store_submitted(delivery: Delivery[Submission]) -> None:
     """Store a document that an event carries; storing it asks for its indexing by another event."""
-    submission = validate(Submission, event.data)
+    submission = delivery.data
     media_type, _ = _content_type(submission.media_type)
     _check_text(submission.content)
-    await _store(event.worker(FUNCTION), submission, media_type, submission.content, event)
+    arguments = _arguments(submission, media_type, submission.content)
+    document_id = await delivery.effect("rag.store_document", **arguments)
+    logs.info("document_stored", document_id=document_id, tenant_id=delivery.actor.tenant_id, name=submission.name)
 
 
-async def _store(
-    actor: Actor, target: Target, media_type: str, content: str, event: Event | None = None
-) -> UUID | None:
-    database = await runtime.database()
-    document_id: UUID | None = await database.call(
-        "rag.store_document",
-        actor,
-        p_collection=target.collection,
-        p_name=target.name,
-        p_media_type=media_type,
-        p_content=content,
-        p_event_source=event.source if event else None,
-        p_event_id=event.id if event else None,
-    )
-    logs.info("document_stored", document_id=document_id, tenant_id=actor.tenant_id, name=target.name)
-    return document_id
+def _arguments(target: Target, media_type: str, content: str) -> dict[str, object]:
+    """Return what rag.store_document takes."""
+    return {
+        "p_collection": target.collection,
+        "p_name": target.name,
+        "p_media_type": media_type,
+        "p_content": content,
+    }
 
 
 async def _find(actor: Actor, document_id: UUID | None) -> dict[str, Any]:

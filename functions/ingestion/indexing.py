@@ -6,19 +6,15 @@ import os
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
 from functions.ingestion.models import Received
 from shared import logs, metrics
-from shared.database import Database
 from shared.embeddings import embed
-from shared.events import Event
-from shared.http import validate
-from shared.principal import Worker
+from shared.events import INGESTION_RECEIVED, Delivery, consumer
 from shared.problems import Problem
-from shared.runtime import runtime
 from shared.settings import Settings, get_settings
 
 BATCH = 16
@@ -33,38 +29,34 @@ PASSING = frozenset({"embedding_unavailable"})
 class Work:
     """A claimed version of a document, and how far it is."""
 
-    database: Database
-    actor: Worker
-    document_id: UUID
-    version: int
-    event: Event
+    delivery: Delivery[Received]
     worker: str
     total: int = 0
     finished: int = 0
 
     def lease(self) -> dict[str, object]:
         """Return the arguments that identify the lease."""
-        return {"p_document_id": self.document_id, "p_version": self.version, "p_worker": self.worker}
-
-    def consumed(self) -> dict[str, object]:
-        """Return the arguments that mark the event as consumed."""
-        return {"p_event_source": self.event.source, "p_event_id": self.event.id}
+        received = self.delivery.data
+        return {"p_document_id": received.document_id, "p_version": received.version, "p_worker": self.worker}
 
     def ids(self) -> dict[str, object]:
         """Return what a log line needs."""
-        return {"document_id": self.document_id, "tenant_id": self.actor.tenant_id, "version": self.version}
+        received = self.delivery.data
+        return {
+            "document_id": received.document_id,
+            "tenant_id": self.delivery.actor.tenant_id,
+            "version": received.version,
+        }
 
 
-async def index_received(event: Event) -> None:
+@consumer(INGESTION_RECEIVED, function=FUNCTION, data=Received)
+async def index_received(delivery: Delivery[Received]) -> None:
     """Index the version of the document that the event names; done before, replaced or deleted is done."""
-    received = validate(Received, event.data)
     # Each delivery is a worker of its own: the same event may come twice to one process.
     worker = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}/{uuid4().hex[:8]}"
-    work = Work(await runtime.database(), event.worker(FUNCTION), received.document_id, received.version, event, worker)
-    claim = await work.database.call("rag.claim_document", work.actor, **work.lease(), p_lease=LEASE)
-    if claim["outcome"] == "busy":
-        raise Problem("in_progress", "Another worker indexes this document.")
-    if claim["outcome"] != "claimed":
+    work = Work(delivery, worker)
+    claim = await delivery.claim("rag.claim_document", **work.lease(), p_lease=LEASE)
+    if claim is None:
         return
     try:
         await _index(work, claim, get_settings())
@@ -72,7 +64,7 @@ async def index_received(event: Event) -> None:
         if problem.code in {"lease_lost", "database_unavailable"}:
             raise
         if problem.code in PASSING and not claim["last_attempt"]:
-            await work.database.call("rag.release_document", work.actor, **work.lease())
+            await work.delivery.call("rag.release_document", **work.lease())
             raise
         await _fail(work, problem)
     except Exception as error:
@@ -80,7 +72,7 @@ async def index_received(event: Event) -> None:
         if claim["last_attempt"]:
             await _fail(work, Problem("internal_error", "The document could not be indexed for a reason of our own."))
             return
-        await work.database.call("rag.release_document", work.actor, **work.lease())
+        await work.delivery.call("rag.release_document", **work.lease())
         raise
 
 
@@ -101,9 +93,7 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
             vectors = await _embed(group, work, claim["name"], chunks, settings)
             rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
             keeper.cancel()
-            await work.database.call(
-                "rag.index_document", work.actor, **work.lease(), **work.consumed(), p_chunks=json.dumps(rows)
-            )
+            await work.delivery.effect("rag.index_document", **work.lease(), p_chunks=json.dumps(rows))
     except* Problem as problems:
         raise _first(problems) from None
     logs.info("document_indexed", chunks=len(chunks), **work.ids())
@@ -140,9 +130,8 @@ async def _keep_lease(work: Work) -> None:
 
 
 async def _report(work: Work) -> None:
-    await work.database.call(
+    await work.delivery.call(
         "rag.report_progress",
-        work.actor,
         **work.lease(),
         p_total=work.total,
         p_embedded=work.finished,
@@ -153,11 +142,4 @@ async def _report(work: Work) -> None:
 async def _fail(work: Work, problem: Problem) -> None:
     metrics.problems().labels(problem.code).inc()
     logs.warning("document_failed", code=problem.code, detail=problem.detail, **work.ids())
-    await work.database.call(
-        "rag.fail_document",
-        work.actor,
-        **work.lease(),
-        **work.consumed(),
-        p_code=problem.code,
-        p_detail=problem.detail,
-    )
+    await work.delivery.effect("rag.fail_document", **work.lease(), p_code=problem.code, p_detail=problem.detail)

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from functions.ingestion import documents, indexing
 from functions.ingestion.models import Document, Documents
-from shared.events import INGESTION_RECEIVED, INGESTION_SUBMITTED, consume
+from shared.events import consume
 from shared.http import Operation, application
 
 APPLICATION = application(
@@ -53,6 +53,4 @@ async def ingestion(_: Request) -> Response:
 @http
 async def ingest(request: Request) -> Response:
     """Consume ingestion events."""
-    return await consume(
-        request, {INGESTION_SUBMITTED: documents.store_submitted, INGESTION_RECEIVED: indexing.index_received}
-    )
+    return await consume(request, documents.store_submitted, indexing.index_received)

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.routing import aliases, decisions, models, probing, spending
-from shared.events import PING, consume
+from shared.events import consume
 from shared.http import Operation, application
 
 DECISIONS = [
@@ -122,4 +122,4 @@ async def routing(_: Request) -> Response:
 @http
 async def probe(request: Request) -> Response:
     """Consume the PingSource's tick."""
-    return await consume(request, {PING: probing.probe})
+    return await consume(request, probing.probe)

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from shared import logs
 from shared.embeddings import endpoint
-from shared.events import Event
+from shared.events import Event, clock
 from shared.runtime import runtime
 from shared.settings import get_settings
 
@@ -15,6 +15,7 @@ TIMEOUT_SECONDS = 30.0
 PROMPT = "Answer with OK."
 
 
+@clock
 async def probe(event: Event) -> None:
     """Probe the models whose rest is over; several at once, each by one process alone."""
     database = await runtime.database()

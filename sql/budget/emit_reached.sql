@@ -9,7 +9,8 @@ BEGIN
     'com.enterprise-agents.budget.reached.v1', new.tenant_id, new.holder_id::text,
     jsonb_build_object('region', ops.setting('region'), 'partitionkey', new.tenant_id),
     budget.balance_document(new) || jsonb_build_object(
-      'scope', new.scope, 'holder_id', new.holder_id, 'period', new.period, 'starts_on', new.starts_on, 'percent', new.reached));
+      'scope', new.scope, 'holder_id', new.holder_id, 'period', new.period, 'starts_on', new.starts_on, 'percent', new.reached),
+    p_ordered => true);
   RETURN NULL;
 END
 $$;

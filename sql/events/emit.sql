@@ -1,15 +1,19 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION events.emit(
-  p_type text, p_tenant_id uuid, p_subject text, p_extensions jsonb, p_data jsonb
+  p_type text, p_tenant_id uuid, p_subject text, p_extensions jsonb, p_data jsonb, p_ordered boolean DEFAULT false
 )
 RETURNS uuid
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-  INSERT INTO events.outbox (type, tenant_id, subject, extensions, data)
-  VALUES (p_type, p_tenant_id, p_subject, jsonb_strip_nulls(p_extensions), p_data)
-  RETURNING id
+DECLARE
+  v_id uuid := gen_random_uuid();
+BEGIN
+  INSERT INTO events.outbox (id, type, tenant_id, subject, extensions, data, ordered)
+  VALUES (v_id, p_type, p_tenant_id, p_subject, jsonb_strip_nulls(p_extensions), p_data, p_ordered);
+  RETURN v_id;
+END
 $$;
 
-COMMENT ON FUNCTION events.emit(text, uuid, text, jsonb, jsonb) IS
-  'Puts a CloudEvent into the outbox, in the transaction it tells of. Internal: called by triggers only.';
+COMMENT ON FUNCTION events.emit(text, uuid, text, jsonb, jsonb, boolean) IS
+  'Puts a CloudEvent into the outbox, in the transaction it tells of. p_ordered: it leaves after the earlier ordered events of its tenant and extension partitionkey. Internal: called by triggers only.';

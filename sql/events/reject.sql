@@ -1,37 +1,45 @@
 -- requires: 000_core
-CREATE OR REPLACE FUNCTION events.reject(p_id uuid, p_status integer, p_error text)
-RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER
+CREATE OR REPLACE FUNCTION events.reject(p_refusals jsonb)
+RETURNS TABLE (seq bigint, outcome text)
+LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off
 AS $$
-DECLARE
-  -- What Knative retries; no status at all is a broker that cannot be reached, which is waited for without end.
-  c_retryable constant boolean := p_status IS NULL OR p_status IN (404, 408, 409, 429) OR p_status >= 500;
-  c_max_refusals constant integer := 12;
-  v_event events.outbox;
-BEGIN
-  UPDATE events.outbox AS o
-  SET available_at = now() + least(interval '1 minute', interval '250 milliseconds' * 2 ^ least(o.attempts, 10)),
-      refusals = o.refusals + (p_status IS NOT NULL)::integer,
-      last_status = p_status,
-      last_error = left(p_error, 2000)
-  WHERE o.id = p_id
-  RETURNING o.* INTO v_event;
-  IF NOT FOUND THEN
-    RETURN 'gone';
-  END IF;
-  IF c_retryable AND (p_status IS NULL OR v_event.refusals < c_max_refusals) THEN
-    RETURN 'retry';
-  END IF;
-  INSERT INTO events.dead_letters
-    (id, tenant_id, type, subject, extensions, data, created_at, attempts, last_status, last_error)
-  VALUES (v_event.id, v_event.tenant_id, v_event.type, v_event.subject, v_event.extensions, v_event.data,
-          v_event.created_at, v_event.attempts, v_event.last_status, v_event.last_error);
-  DELETE FROM events.outbox AS o WHERE o.id = p_id;
-  RETURN 'dead';
-END
+  -- After its lease an event may be in other hands: the attempt tells whose word counts. What Knative retries is retried, up
+  -- to the 12th refusal; no status at all is a broker that cannot be reached, which is waited for without end.
+  WITH refused AS (
+    SELECT r.*, o.attempts,
+      r.status IS NOT NULL AND (o.refusals >= 11 OR NOT (r.status IN (404, 408, 409, 429) OR r.status >= 500)) AS dies
+    FROM jsonb_to_recordset(p_refusals)
+      AS r (seq bigint, attempt integer, status integer, error text, retry_after double precision)
+    JOIN events.outbox AS o ON o.seq = r.seq AND o.attempts = r.attempt
+    FOR UPDATE OF o
+  ), dead AS (
+    DELETE FROM events.outbox AS o
+    USING refused AS r
+    WHERE o.seq = r.seq AND r.dies
+    RETURNING o.*, r.status, r.error
+  ), buried AS (
+    INSERT INTO events.dead_letters
+      (id, tenant_id, type, subject, extensions, data, created_at, ordered, attempts, last_status, last_error)
+    SELECT d.id, d.tenant_id, d.type, d.subject, d.extensions, d.data, d.created_at, d.ordered, d.attempts, d.status,
+      left(d.error, 2000)
+    FROM dead AS d
+  ), waiting AS (
+    UPDATE events.outbox AS o
+    SET leased_until = '-infinity',
+        available_at = now() + greatest(
+          least(interval '1 minute', interval '250 milliseconds' * 2 ^ least(r.attempts, 10)),
+          least(interval '5 minutes', make_interval(secs => coalesce(r.retry_after, 0)))),
+        refusals = o.refusals + (r.status IS NOT NULL)::integer,
+        last_status = r.status,
+        last_error = left(r.error, 2000)
+    FROM refused AS r
+    WHERE o.seq = r.seq AND NOT r.dies
+  )
+  SELECT r.seq, CASE WHEN r.dies THEN 'dead' ELSE 'retry' END FROM refused AS r
 $$;
 
-COMMENT ON FUNCTION events.reject(uuid, integer, text) IS
-  'The broker refused the event (NULL status: could not be reached). Returns retry (after an exponential back-off), dead (moved to dead_letters) or gone.';
-GRANT EXECUTE ON FUNCTION events.reject(uuid, integer, text) TO relay;
+COMMENT ON FUNCTION events.reject(jsonb) IS
+  'The broker refused [{seq, attempt, status, error, retry_after}]: seconds it asks to wait; status null when it could not be reached. Outcome: retry (after a back-off) or dead (moved to dead_letters); no row where another claim has it.';
+GRANT EXECUTE ON FUNCTION events.reject(jsonb) TO relay;

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from functions.relay.main import attributes
+from functions.relay.posting import attributes
 from shared.events import INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
 from tests.functions.asgi import Event, Reply, call, events
 from tests.support import Database, bearer
@@ -80,7 +80,8 @@ class Platform:
         with self.database.connect("relay") as relay:
             cursor = relay.connection.execute("SELECT * FROM events.claim()")
             names = [column.name for column in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            claimed = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [event | {"data": json.loads(event["data"])} for event in claimed]
 
     async def post(self, event: dict[str, Any], mode: Mode = binary) -> Reply:
         """Deliver an event to its consumer, once."""
@@ -95,7 +96,7 @@ class Platform:
             taken = [event for event in claimed if event["type"] in CONSUMERS]
             arrived = await asyncio.gather(*(self.post(event, mode) for event in taken))
             with self.database.connect("relay") as relay:
-                relay.call("events.acknowledge", p_ids=[event["id"] for event in claimed])
+                relay.call("events.acknowledge", p_seqs=[event["seq"] for event in claimed])
             replies += arrived
         return replies
 
