@@ -152,12 +152,13 @@ def test_the_refusals_of_a_batch_are_one_call(database: Database, tenants: Seque
     emit(database, tenants[0], 4)
     with database.connect("relay") as relay:
         statuses = (503, 400, None, 429)
+        events = claim(relay)
         refusals = [
             {"seq": event.seq, "attempt": 1, "status": status, "error": str(status)}
-            for event, status in zip(claim(relay), statuses, strict=True)
+            for event, status in zip(events, statuses, strict=True)
         ]
-        outcomes = dict(relay.rows("events.reject", p_refusals=json.dumps(refusals)))
-        assert [outcomes[refusal["seq"]] for refusal in refusals] == ["retry", "dead", "retry", "retry"]
+        outcomes: dict[int, str] = dict(relay.rows("events.reject", p_refusals=json.dumps(refusals)))
+        assert [outcomes[event.seq] for event in events] == ["retry", "dead", "retry", "retry"]
     with database.connect() as operator:
         assert operator.query("SELECT refusals, last_status FROM events.outbox ORDER BY seq") == [
             (1, 503),
@@ -447,3 +448,12 @@ def test_documents_whose_worker_died_are_emitted_again_then_failed(database: Dat
             assert operator.call("rag.sweep_documents") == 1
         [status] = app.rows("rag.document_status", p_document_id=document)
         assert (status[5], status[9]) == ("failed", "attempts_exhausted")
+
+
+def test_whatever_takes_an_event_marks_it_as_consumed(database: Database) -> None:
+    with database.connect() as operator:
+        taking = operator.query(
+            "SELECT p.oid::regproc::text, p.prosrc FROM pg_proc AS p WHERE 'p_event_id' = ANY (p.proargnames)"
+        )
+    assert {"inference.complete", "inference.fail", "rag.store_document"} <= {name for name, _ in taking}
+    assert [name for name, body in taking if "events.mark_consumed(" not in body] == []
