@@ -41,5 +41,5 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION events.reject(jsonb) IS
-  'The broker refused [{seq, attempt, status, error, retry_after}]: seconds it asks to wait; status null when it could not be reached. Outcome: retry (after a back-off) or dead (moved to dead_letters); no row where another claim has it.';
+  'The broker refused [{seq, attempt, status (null: not reached), error, retry_after (s)}]. Outcome: retry (after a back-off) or dead (in dead_letters); no row where another claim has it.';
 GRANT EXECUTE ON FUNCTION events.reject(jsonb) TO relay;

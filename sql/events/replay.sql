@@ -18,9 +18,10 @@ BEGIN
   INSERT INTO events.outbox (id, type, tenant_id, subject, extensions, data, created_at, ordered)
   VALUES (v_letter.id, v_letter.type, v_letter.tenant_id, v_letter.subject, v_letter.extensions, v_letter.data,
           v_letter.created_at, v_letter.ordered);
+  PERFORM pg_notify('outbox', '');
   PERFORM compliance.append(v_letter.tenant_id, 'event.replayed', p_id::text, jsonb_build_object('type', v_letter.type));
 END
 $$;
 
 COMMENT ON FUNCTION events.replay(uuid) IS
-  'Puts a dead letter back into the outbox under its own id, after the events that wait there. Raises not_found; conflict when its work has ended. For operators: no function of the platform may call it.';
+  'Puts a dead letter back into the outbox under its own id, behind those that wait. Raises not_found; conflict when its work has ended. For operators: no function of the platform calls it.';

@@ -457,3 +457,13 @@ def test_whatever_takes_an_event_marks_it_as_consumed(database: Database) -> Non
         )
     assert {"inference.complete", "inference.fail", "rag.store_document"} <= {name for name, _ in taking}
     assert [name for name, body in taking if "events.mark_consumed(" not in body] == []
+
+
+def test_a_tenant_that_is_deleted_takes_its_events_along(database: Database, tenants: Sequence[UUID]) -> None:
+    kill(database, tenants[0])
+    emit(database, tenants[0], 2)
+    emit(database, tenants[1], 1)
+    with database.connect() as operator:
+        operator.run("DELETE FROM core.tenants WHERE id = %s", [tenants[0]])
+        assert operator.query("SELECT tenant_id FROM events.outbox") == [(tenants[1],)]
+        assert operator.value("SELECT count(*) FROM events.dead_letters") == 0

@@ -1,5 +1,6 @@
 """A turn from its question to its end, as the database sees it."""
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -71,7 +72,7 @@ def test_beginning_a_turn_decides_everything_and_emits_its_event(database: Datab
     assert accepted["passages"][0]["document"] == "limits.md"
     assert accepted["replayed"] is False
     with database.connect("relay") as relay:
-        events = {row[2]: row for row in relay.rows("events.claim")}
+        events = {row[5]: row[3:] for row in relay.rows("events.claim")}
     id_, source, type_, subject, _, extensions, data = events["com.enterprise-agents.inference.requested.v1"]
     assert isinstance(id_, UUID)
     assert source == f"/tenants/{tenants[0]}"
@@ -83,7 +84,7 @@ def test_beginning_a_turn_decides_everything_and_emits_its_event(database: Datab
         "partitionkey": accepted["turn_id"],
         "traceparent": "00-" + "1" * 32 + "-" + "2" * 16 + "-01",
     }
-    assert data["turn_id"] == accepted["turn_id"]
+    assert json.loads(data)["turn_id"] == accepted["turn_id"]
 
 
 def test_one_key_is_one_turn_even_when_it_comes_twice_at_once(database: Database, tenants: Sequence[UUID]) -> None:
