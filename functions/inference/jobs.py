@@ -6,8 +6,6 @@ from shared import generation
 from shared.events import INFERENCE_REQUESTED, Delivery, consumer
 from shared.leases import WORKER
 from shared.models import Shape
-from shared.problems import Problem
-from shared.runtime import runtime
 from shared.settings import get_settings
 
 FUNCTION = "inference"
@@ -23,12 +21,8 @@ class Requested(Shape):
 @consumer(INFERENCE_REQUESTED, function=FUNCTION, data=Requested)
 async def run_requested(delivery: Delivery[Requested]) -> None:
     """Run the job that the event names, unless it is done; raises Problem `in_progress` while another worker runs it."""
-    requested, actor, event = delivery.data, delivery.actor, delivery.event
-    database = await runtime.database()
-    claim = await database.call(
-        "inference.claim", actor, p_job_id=requested.job_id, p_worker=WORKER, p_lease=get_settings().job_lease()
+    claim = await delivery.claim(
+        "inference.claim", p_job_id=delivery.data.job_id, p_worker=WORKER, p_lease=get_settings().job_lease()
     )
-    if claim["outcome"] == "busy":
-        raise Problem("in_progress", "Another worker generates this answer.", extra={"turn_id": claim["turn_id"]})
-    if claim["outcome"] == "claimed":
-        await generation.run(claim, actor, event=(event.source, event.id))
+    if claim is not None:
+        await generation.run(claim, delivery.actor, event=(delivery.event.source, delivery.event.id))

@@ -13,9 +13,9 @@ Started as `python -m tests.benchmarks.events` (`make bench-events`), on an embe
     delivery   200 events/s through a relay process to a small HTTP server: from the commit to the arrival. In turns with it, a
                POST of the same headers and body to the same server: from the call to the arrival.
 
-Fails when our claims alone, or the whole way of an event, have less than half of the raw side's throughput, or the whole way not
-more than pgqueuer's or less than ten times procrastinate's. An emission of ours is a call for each event that wakes the relay,
-the raw one a single INSERT.
+Fails when our claims alone, or the whole way of an event, have less than half of the raw side's throughput, or the whole way
+not more than pgqueuer's or less than ten times procrastinate's. An emission of ours is a call for each event that wakes the
+relay, the raw one a single INSERT.
 """
 
 from __future__ import annotations
