@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from html import escape
+from http import HTTPStatus
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -31,6 +32,7 @@ PUBLIC = "public"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 REQUEST_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "X-Request-Id")
 ANSWER_HEADERS = (
+    "Content-Disposition",
     "Location",
     "RateLimit-Limit",
     "RateLimit-Remaining",
@@ -247,7 +249,9 @@ def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
             "x-permission": operation.permission,
             "operationId": _id(operation),
             "responses": {
-                str(operation.status): {
+                str(operation.status): {"description": "Success"}
+                if operation.status == HTTPStatus.NO_CONTENT
+                else {
                     "description": "Success",
                     "content": {operation.content_type: {"schema": _reference(operation.response, schemas)}},
                 },

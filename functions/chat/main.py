@@ -1,11 +1,23 @@
-"""The `chat` function: accept a question, stream its answer, resume the stream, stop the turn."""
+"""The `chat` function: accept a question, stream its answer, resume the stream, stop the turn; keep the conversations."""
 
 from functions_framework.aio import http
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.chat import sharing, turns
-from functions.chat.models import Accepted, Question, Shares, Sharing, Turn
+from functions.chat import conversations, sharing, turns
+from functions.chat.models import (
+    Accepted,
+    Conversation,
+    ConversationChange,
+    Conversations,
+    ConversationTree,
+    Question,
+    Regeneration,
+    SearchResults,
+    Shares,
+    Sharing,
+    Turn,
+)
 from shared.http import Operation, application
 
 STREAM = "text/event-stream"
@@ -41,6 +53,69 @@ APPLICATION = application(
             "End a turn; what was generated is kept",
             "chat.stop",
             response=Turn,
+        ),
+        Operation(
+            "POST",
+            "/turns/{turn_id:uuid}/regenerate",
+            turns.regenerate,
+            "Answer the question of a turn once more; as POST /chat",
+            "chat.ask",
+            Regeneration,
+            Accepted,
+            content_type=STREAM,
+            parameters=("header:Idempotency-Key", "header:traceparent"),
+        ),
+        Operation(
+            "GET",
+            "/conversations",
+            conversations.list_all,
+            "List conversations, newest first",
+            "chat.read",
+            response=Conversations,
+            parameters=("query:archived", "query:shared", "query:cursor", "query:limit"),
+        ),
+        Operation(
+            "GET",
+            "/conversations/search",
+            conversations.search,
+            "Find conversations by words of their titles and messages",
+            "chat.read",
+            response=SearchResults,
+            parameters=("query:q", "query:limit"),
+        ),
+        Operation(
+            "GET",
+            "/conversations/{conversation_id:uuid}",
+            conversations.show,
+            "A conversation with all its branches",
+            "chat.read",
+            response=ConversationTree,
+        ),
+        Operation(
+            "PATCH",
+            "/conversations/{conversation_id:uuid}",
+            conversations.update,
+            "Rename, archive or bring back a conversation",
+            "chat.manage",
+            ConversationChange,
+            Conversation,
+        ),
+        Operation(
+            "DELETE",
+            "/conversations/{conversation_id:uuid}",
+            conversations.delete,
+            "Delete a conversation with all that is in it",
+            "chat.manage",
+            status=204,
+        ),
+        Operation(
+            "GET",
+            "/conversations/{conversation_id:uuid}/export",
+            conversations.export,
+            "A conversation as a file: all of it as JSON, or a branch as Markdown",
+            "chat.read",
+            response=ConversationTree,
+            parameters=("query:format", "query:leaf"),
         ),
         Operation(
             "GET",

@@ -1,10 +1,10 @@
 """The shapes of the chat function's requests and answers."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from shared.models import Body, Shape
 from shared.text import Text
@@ -12,6 +12,8 @@ from shared.text import Text
 MAX_MESSAGE_CHARS = 100_000
 MAX_TOKENS = 32_768
 IDEMPOTENCY_KEY_CHARS = 255
+MAX_PAGE = 100
+MAX_FOUND = 50
 
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -21,6 +23,10 @@ class Question(Body):
 
     message: Annotated[Text, Field(min_length=1, max_length=MAX_MESSAGE_CHARS)]
     conversation_id: UUID | None = None
+    parent_id: UUID | None = None
+    """The answer in the conversation that this question follows; the newest one by default."""
+    edits: UUID | None = None
+    """The turn whose question this one takes the place of, in a branch of its own."""
     collections: Annotated[list[CollectionName], Field(min_length=1, max_length=100)] | None = None
     """Names of the collections to search; all of the tenant's by default."""
     model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
@@ -109,3 +115,128 @@ class Shares(Sharing):
     """With whom a conversation is shared."""
 
     conversation_id: UUID
+
+
+class Regeneration(Body):
+    """Another answer to a question; what is left out is as in the turn before."""
+
+    model: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    stream: bool = True
+
+
+class Conversation(Shape):
+    """A conversation without what was said in it."""
+
+    id: UUID
+    title: str
+    user_id: UUID
+    """The owner."""
+    created_at: datetime
+    updated_at: datetime
+    """When it was last asked or answered in."""
+    archived_at: datetime | None
+
+
+class ConversationPage(Body):
+    """Which conversations: the caller's own, or those that others share with the caller."""
+
+    archived: bool = False
+    shared: bool = False
+    cursor: Annotated[Text, Field(max_length=100)] | None = None
+    """`next_cursor` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+
+
+class Conversations(Shape):
+    """Conversations, newest first."""
+
+    conversations: list[Conversation]
+    next_cursor: str | None
+    """None: this is the last page."""
+
+
+class Message(Shape):
+    """A question or an answer; what has the same parent are branches."""
+
+    id: UUID
+    parent_id: UUID | None
+    turn_id: UUID
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: datetime
+    model: str | None
+    status: Literal["completed", "stopped"] | None
+    """How the turn of an answer ended."""
+    citations: list[Citation]
+
+
+class Unanswered(Shape):
+    """A turn that has no answer yet, whose stream can be followed, or that never got one."""
+
+    turn_id: UUID
+    question_id: UUID
+    status: Literal["queued", "running", "failed", "stopped"]
+    model: str
+    created_at: datetime
+    error: dict[str, str] | None
+
+
+class ConversationTree(Conversation):
+    """A conversation with all its branches."""
+
+    leaf_id: UUID | None
+    """The last message of the newest branch."""
+    messages: list[Message]
+    unanswered: list[Unanswered]
+
+
+class ConversationChange(Body):
+    """What changes; what is left out stays."""
+
+    title: Annotated[Text, Field(max_length=200)] | None = None
+    archived: bool | None = None
+
+
+class SearchWords(Body):
+    """What to look for."""
+
+    q: Annotated[Text, Field(max_length=500)]
+    limit: Annotated[int, Field(ge=1, le=MAX_FOUND)] = 20
+
+
+class Piece(Shape):
+    """A piece of a text, and whether it is what was looked for."""
+
+    text: str
+    match: bool
+
+
+class Found(Shape):
+    """A conversation that was found, and where."""
+
+    conversation: Conversation
+    message_id: UUID | None
+    """None: in the title."""
+    score: float
+    snippet: list[Piece]
+
+
+class SearchResults(Shape):
+    """Conversations, the best first."""
+
+    results: list[Found]
+
+
+class Export(Body):
+    """What to take along: everything as JSON, or one branch as Markdown."""
+
+    format: Literal["json", "markdown"] = "json"
+    leaf: UUID | None = None
+    """The last message of the branch; of the newest one by default."""
+
+    @model_validator(mode="after")
+    def _has_one_branch(self) -> Self:
+        if self.leaf is not None and self.format == "json":
+            raise ValueError("leaf names a branch of Markdown; JSON holds all branches")
+        return self

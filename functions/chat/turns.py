@@ -10,10 +10,9 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question
+from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question, Regeneration
 from shared import logs, metrics
 from shared.access import Admission, admitted
-from shared.database import Database
 from shared.embeddings import embed
 from shared.follow import follow
 from shared.http import read_json
@@ -35,18 +34,13 @@ async def ask(request: Request) -> Response:
     """Begin a turn and stream its answer."""
     admission = admitted(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
-    key = request.headers.get("idempotency-key")
-    if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
-        raise Problem(
-            "invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} printable characters."
-        )
+    key = _idempotency_key(request)
 
     begun = time.perf_counter()
     embedding = await _embed(question.message)
     embedded = time.perf_counter()
-    database = await runtime.database()
     accepted = await _begin(
-        database,
+        "chat.begin_turn",
         admission.principal,
         p_message=question.message,
         p_embedding=embedding,
@@ -56,26 +50,59 @@ async def ask(request: Request) -> Response:
         p_max_tokens=question.max_tokens,
         p_model=question.model,
         p_traceparent=_traceparent(request),
+        p_parent_id=question.parent_id,
+        p_edits=question.edits,
     )
-    decided = time.perf_counter()
-    turn_id = accepted["turn_id"]
-    steps = {"embedding": embedded - begun, "begin_turn": decided - embedded}
+    steps = {"embedding": embedded - begun, "begin_turn": time.perf_counter() - embedded}
+    return _answer(admission, accepted, steps, streamed=question.stream)
+
+
+async def regenerate(request: Request) -> Response:
+    """Begin another turn for the question of an earlier one, and stream its answer."""
+    admission = admitted(request)
+    wanted = await read_json(request, Regeneration, MAX_BODY_BYTES)
+    key = _idempotency_key(request)
+    begun = time.perf_counter()
+    accepted = await _begin(
+        "chat.regenerate_turn",
+        admission.principal,
+        p_turn_id=request.path_params["turn_id"],
+        p_model=wanted.model,
+        p_max_tokens=wanted.max_tokens,
+        p_idempotency_key=key,
+        p_traceparent=_traceparent(request),
+    )
+    return _answer(admission, accepted, {"begin_turn": time.perf_counter() - begun}, streamed=wanted.stream)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """Return the header, if there is one; raises Problem."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
+        raise Problem(
+            "invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} printable characters."
+        )
+    return key
+
+
+def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, float], *, streamed: bool) -> Response:
+    """Return the stream of a turn that has begun, or that it was accepted; `steps` took seconds."""
     for step, seconds in steps.items():
         metrics.steps().labels(step).observe(seconds)
+    turn_id = accepted["turn_id"]
     logs.info(
         "turn_accepted",
         turn_id=turn_id,
         tenant_id=admission.principal.tenant_id,
         replayed=accepted["replayed"],
     )
-
     headers = {
         **STREAM_HEADERS,
         "X-Turn-Id": turn_id,
         "Location": f"/turns/{turn_id}",
         "Server-Timing": _server_timing(admission, steps),
     }
-    if not question.stream:
+    if not streamed:
         return JSONResponse(accepted, status_code=202, headers=headers)
     return StreamingResponse(
         _events(admission.principal, UUID(turn_id), BEGINNING, accepted),
@@ -84,10 +111,14 @@ async def ask(request: Request) -> Response:
     )
 
 
-async def _begin(database: Database, principal: Principal, **arguments: object) -> dict[str, Any]:
-    """Begin the turn; raises Problem. That a budget was found full is noted, because the refused transaction leaves nothing."""
+async def _begin(function: str, principal: Principal, **arguments: object) -> dict[str, Any]:
+    """Begin the turn by an SQL function; raises Problem.
+
+    That a budget was found full is noted, because the refused transaction leaves nothing.
+    """
+    database = await runtime.database()
     try:
-        accepted: dict[str, Any] = await database.call_releasing_early("chat.begin_turn", principal, **arguments)
+        accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
     except Problem as problem:
         if problem.code == "budget_exceeded":
             full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}

@@ -57,8 +57,8 @@ BEGIN
   INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, retrieval, max_tokens, question_id)
   VALUES (v_tenant, v_turn, v_conversation, v_user, p_idempotency_key, v_request,
           jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END), p_max_tokens, v_question);
-  INSERT INTO chat.messages (tenant_id, id, conversation_id, turn_id, role, content, parent_id)
-  VALUES (v_tenant, v_question, v_conversation, v_turn, 'user', p_message, v_parent);
+  INSERT INTO chat.messages (tenant_id, id, conversation_id, turn_id, user_id, role, content, parent_id)
+  VALUES (v_tenant, v_question, v_conversation, v_turn, v_user, 'user', p_message, v_parent);
   v_passages := chat.retrieve(v_turn, p_message, p_embedding, p_collections);
 
   -- 4. The model, the job and the reservation.

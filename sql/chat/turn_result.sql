@@ -7,10 +7,7 @@ AS $$
   SELECT jsonb_build_object(
     'turn_id', t.id, 'conversation_id', t.conversation_id, 'status', t.status, 'model', t.model, 'tier', t.tier,
     'answer', m.content, 'tool_calls', m.tool_calls, 'finish_reason', t.finish_reason, 'question_id', t.question_id, 'message_id', m.id,
-    'citations', coalesce((
-      SELECT jsonb_agg(jsonb_build_object('n', c.ordinal, 'document', c.document_name, 'heading', c.heading, 'quote', c.quote,
-                                          'document_id', c.document_id, 'chunk_id', c.chunk_id) ORDER BY c.ordinal)
-      FROM chat.citations AS c WHERE c.tenant_id = t.tenant_id AND c.message_id = m.id), '[]'),
+    'citations', chat.message_citations(m.id),
     'usage', CASE WHEN t.prompt_tokens IS NULL THEN NULL ELSE jsonb_build_object(
       'prompt_tokens', t.prompt_tokens, 'completion_tokens', t.completion_tokens,
       'total_tokens', t.prompt_tokens + t.completion_tokens) END,

@@ -9,8 +9,9 @@ AS $$
   VALUES
     ('me.read',           'identity:read',   '{anyone}'::text[],                                     false, 'Who am I, and what may I do'),
     ('chat.ask',          'chat',            '{tenant_admin,member,service}',                        false, 'Ask a question'),
-    ('chat.read',         'chat:read',       '{tenant_admin,member,viewer,service}',                 false, 'Read a turn of one''s own, or one that is shared'),
+    ('chat.read',         'chat:read',       '{tenant_admin,member,viewer,service}',                 false, 'List, search, read and export conversations and turns of one''s own, or read those that are shared'),
     ('chat.stop',         'chat',            '{tenant_admin,member,service}',                        false, 'Stop a turn of one''s own'),
+    ('chat.manage',       'chat',            '{tenant_admin,member,service}',                        false, 'Rename, archive or delete a conversation of one''s own'),
     ('chat.share',        'chat',            '{tenant_admin,member}',                                false, 'Say who else may read a conversation of one''s own'),
     ('embeddings.create', 'chat',            '{tenant_admin,member,service}',                        false, 'Have texts embedded'),
     ('documents.write',   'documents',       '{tenant_admin,member,service}',                        false, 'Store a document'),

@@ -24,8 +24,9 @@ BEGIN
     PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
   END IF;
 
-  INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, role, content, parent_id, tool_calls)
-  VALUES (v_tenant, v_turn.conversation_id, v_turn.id, 'assistant', p_content, v_turn.question_id, p_tool_calls)
+  INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, user_id, role, content, parent_id, tool_calls)
+  VALUES (v_tenant, v_turn.conversation_id, v_turn.id, CASE WHEN v_turn.conversation_id IS NOT NULL THEN v_turn.user_id END,
+          'assistant', p_content, v_turn.question_id, p_tool_calls)
   RETURNING id INTO v_message;
   IF EXISTS (SELECT FROM chat.passages AS p WHERE p.tenant_id = v_tenant AND p.turn_id = v_turn.id) THEN
     INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
@@ -45,8 +46,13 @@ BEGIN
       completion_tokens = coalesce(p_completion_tokens, least(inference.count_tokens(p_content, p_pieces), v_turn.max_tokens))
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
+  -- Who holds the conversation asks in it, which moves it as well, or deletes it, and waits for this job: so it is not waited for.
   IF v_turn.conversation_id IS NOT NULL THEN
-    UPDATE chat.conversations AS c SET updated_at = now() WHERE c.tenant_id = v_tenant AND c.id = v_turn.conversation_id;
+    UPDATE chat.conversations AS c SET updated_at = now()
+    WHERE c.tenant_id = v_tenant AND c.id = (
+      SELECT free.id FROM chat.conversations AS free
+      WHERE free.tenant_id = v_tenant AND free.id = v_turn.conversation_id
+      FOR NO KEY UPDATE SKIP LOCKED);
   END IF;
   -- Before the balances, in the order of chat.begin_turn.
   IF p_first_token_ms IS NOT NULL THEN

@@ -22,6 +22,13 @@ ROUTES = (
     ("chat", "GET", f"/turns/{UNKNOWN}"),
     ("chat", "GET", f"/turns/{UNKNOWN}/stream"),
     ("chat", "POST", f"/turns/{UNKNOWN}/stop"),
+    ("chat", "POST", f"/turns/{UNKNOWN}/regenerate"),
+    ("chat", "GET", "/conversations"),
+    ("chat", "GET", "/conversations/search?q=a"),
+    ("chat", "GET", f"/conversations/{UNKNOWN}"),
+    ("chat", "PATCH", f"/conversations/{UNKNOWN}"),
+    ("chat", "DELETE", f"/conversations/{UNKNOWN}"),
+    ("chat", "GET", f"/conversations/{UNKNOWN}/export"),
     ("ingestion", "POST", "/documents?name=a.md"),
     ("ingestion", "GET", "/documents"),
     ("ingestion", "GET", f"/documents/{UNKNOWN}"),
@@ -71,6 +78,10 @@ QUESTIONS: dict[str, tuple[dict[str, Any], tuple[int, str]]] = {
     "conversation is no id": ({"conversation_id": "mine"}, UNPROCESSABLE),
     "conversation is a number": ({"conversation_id": 5}, UNPROCESSABLE),
     "unknown conversation": ({"conversation_id": UNKNOWN}, (404, "not_found")),
+    "parent is no id": ({"parent_id": "last"}, UNPROCESSABLE),
+    "parent without a conversation": ({"parent_id": UNKNOWN}, UNPROCESSABLE),
+    "edits is no id": ({"edits": ["a"]}, UNPROCESSABLE),
+    "edits without a conversation": ({"edits": UNKNOWN}, UNPROCESSABLE),
     "collections is a text": ({"collections": "default"}, UNPROCESSABLE),
     "collections is empty": ({"collections": []}, UNPROCESSABLE),
     "collection is empty": ({"collections": [""]}, UNPROCESSABLE),
@@ -367,7 +378,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=10,
 )
-FIELDS = ("message", "conversation_id", "collections", "model", "max_tokens", "stream", "other")
+FIELDS = ("message", "conversation_id", "parent_id", "edits", "collections", "model", "max_tokens", "stream", "other")
 QUESTION_LIKE = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5)
 
 

@@ -95,7 +95,7 @@ VALUES: dict[str, str] = {
     "p_collections": "'{default}'", "p_collection": "'default'", "p_name": "'limits.md'", "p_roles": "'{member}'",
     "p_group_name": "NULL", "p_scopes": "NULL", "p_code": "'not_found'", "p_after": "'0'", "p_limit": "100",
     "p_rate_limit_per_minute": "NULL", "p_active": "NULL", "p_platform": "false", "p_action": "NULL",
-    "p_query": "'secret limit'", "p_message": "'secret limit'",
+    "p_query": "'secret limit'", "p_cursor": "NULL", "p_message": "'secret limit'",
     "uuid": "NULL", "uuid[]": "'{}'", "text": "'x'", "text[]": "'{x}'", "integer": "1", "bigint": "1", "boolean": "true",
     "jsonb": "'{}'", "bytea": "sha256('x')", "interval": "'1 minute'", "timestamp with time zone": "'2100-01-01'",
     "halfvec": f"'[1{',0' * (WIDTH - 1)}]'",

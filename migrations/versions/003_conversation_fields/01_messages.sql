@@ -1,9 +1,15 @@
-ALTER TABLE chat.conversations ADD COLUMN archived_at timestamptz;
+ALTER TABLE chat.conversations
+ADD COLUMN archived_at timestamptz,
+ADD CONSTRAINT conversations_title CHECK (length(title) BETWEEN 1 AND 200);
+DROP INDEX chat.conversations_user;
+CREATE INDEX conversations_user ON chat.conversations (tenant_id, user_id, updated_at DESC, id DESC);
 COMMENT ON COLUMN chat.conversations.archived_at IS 'Since then it is left out of the list of conversations unless it is asked for.';
+COMMENT ON COLUMN chat.conversations.updated_at IS 'When it was last asked or answered in: the order of the list. A new name does not move it.';
 
 ALTER TABLE chat.messages
 ALTER COLUMN conversation_id DROP NOT NULL,
 ADD COLUMN parent_id uuid,
+ADD COLUMN user_id uuid,
 ADD COLUMN tool_calls jsonb,
 ADD CONSTRAINT messages_parent_fkey FOREIGN KEY (tenant_id, parent_id) REFERENCES chat.messages ON DELETE CASCADE;
 CREATE INDEX messages_parent ON chat.messages (tenant_id, parent_id) WHERE parent_id IS NOT NULL;

@@ -1,5 +1,8 @@
 DELETE FROM chat.turns
 WHERE request IS NOT NULL;
 ALTER TABLE chat.turns DROP COLUMN question_id, DROP COLUMN request, DROP COLUMN finish_reason, ALTER COLUMN conversation_id SET NOT NULL;
-ALTER TABLE chat.messages DROP COLUMN parent_id, DROP COLUMN tool_calls, ALTER COLUMN conversation_id SET NOT NULL;
-ALTER TABLE chat.conversations DROP COLUMN archived_at;
+ALTER TABLE chat.messages DROP COLUMN search_text, DROP COLUMN user_id, DROP COLUMN parent_id, DROP COLUMN tool_calls, ALTER COLUMN conversation_id SET NOT NULL;
+ALTER TABLE chat.conversations DROP COLUMN archived_at, DROP CONSTRAINT conversations_title;
+DROP INDEX chat.conversations_user;
+CREATE INDEX conversations_user ON chat.conversations (tenant_id, user_id, updated_at DESC);
+COMMENT ON COLUMN chat.conversations.updated_at IS NULL;
