@@ -70,7 +70,7 @@ def test_a_title_comes_before_a_text_and_a_conversation_comes_once(
 def test_a_misspelt_word_of_a_title_is_found(ann: Caller) -> None:
     begin(ann, "Contact Katharina Wozniak about invoices")
     begin(ann, "Nothing to see here")
-    for query in ("Wozniack", "wozniak invioces", "Katarina"):
+    for query in ("Wozniack", "wozniak invoces", "Katarina"):
         assert titles(ann, query) == ["Contact Katharina Wozniak about invoices"], query
     for query in ("Wozniack nowhere", '"Wozniack"', "Wozniak -invoices", "Wozniack -invoices"):
         assert titles(ann, query) == [], query
