@@ -1,6 +1,5 @@
 """The operations on turns. Every rule is in the database: here requests are read, and answers and streams written."""
 
-import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -10,7 +9,7 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from functions.chat.models import IDEMPOTENCY_KEY_CHARS, Question, Regeneration
+from functions.chat.models import Question, Regeneration
 from shared import logs, metrics
 from shared.access import Admission, admitted
 from shared.embeddings import embed
@@ -21,12 +20,12 @@ from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import BEGINNING, POSITION, StreamEvent
+from shared.turns import begin, idempotency_key, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
 EMBEDDING_TIMEOUT_SECONDS = 5.0
 MAX_EMBEDDED_CHARS = 8000
 """Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -34,14 +33,15 @@ async def ask(request: Request) -> Response:
     """Begin a turn and stream its answer."""
     admission = admitted(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
 
     begun = time.perf_counter()
     embedding = await _embed(question.message)
     embedded = time.perf_counter()
-    accepted = await _begin(
-        "chat.begin_turn",
+    accepted = await begin(
+        await runtime.database(),
         admission.principal,
+        "chat.begin_turn",
         p_message=question.message,
         p_embedding=embedding,
         p_conversation_id=question.conversation_id,
@@ -49,7 +49,7 @@ async def ask(request: Request) -> Response:
         p_idempotency_key=key,
         p_max_tokens=question.max_tokens,
         p_model=question.model,
-        p_traceparent=_traceparent(request),
+        p_traceparent=traceparent(request),
         p_parent_id=question.parent_id,
         p_edits=question.edits,
     )
@@ -61,28 +61,19 @@ async def regenerate(request: Request) -> Response:
     """Begin another turn for the question of an earlier one, and stream its answer."""
     admission = admitted(request)
     wanted = await read_json(request, Regeneration, MAX_BODY_BYTES)
-    key = _idempotency_key(request)
+    key = idempotency_key(request)
     begun = time.perf_counter()
-    accepted = await _begin(
-        "chat.regenerate_turn",
+    accepted = await begin(
+        await runtime.database(),
         admission.principal,
+        "chat.regenerate_turn",
         p_turn_id=request.path_params["turn_id"],
         p_model=wanted.model,
         p_max_tokens=wanted.max_tokens,
         p_idempotency_key=key,
-        p_traceparent=_traceparent(request),
+        p_traceparent=traceparent(request),
     )
     return _answer(admission, accepted, {"begin_turn": time.perf_counter() - begun}, streamed=wanted.stream)
-
-
-def _idempotency_key(request: Request) -> str | None:
-    """Return the header, if there is one; raises Problem."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not (1 <= len(key) <= IDEMPOTENCY_KEY_CHARS and key.isprintable()):
-        raise Problem(
-            "invalid_request", f"Idempotency-Key must have 1 to {IDEMPOTENCY_KEY_CHARS} printable characters."
-        )
-    return key
 
 
 def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, float], *, streamed: bool) -> Response:
@@ -90,12 +81,6 @@ def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, flo
     for step, seconds in steps.items():
         metrics.steps().labels(step).observe(seconds)
     turn_id = accepted["turn_id"]
-    logs.info(
-        "turn_accepted",
-        turn_id=turn_id,
-        tenant_id=admission.principal.tenant_id,
-        replayed=accepted["replayed"],
-    )
     headers = {
         **STREAM_HEADERS,
         "X-Turn-Id": turn_id,
@@ -109,22 +94,6 @@ def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, flo
         media_type="text/event-stream",
         headers=headers,
     )
-
-
-async def _begin(function: str, principal: Principal, **arguments: object) -> dict[str, Any]:
-    """Begin the turn by an SQL function; raises Problem.
-
-    That a budget was found full is noted, because the refused transaction leaves nothing.
-    """
-    database = await runtime.database()
-    try:
-        accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
-    except Problem as problem:
-        if problem.code == "budget_exceeded":
-            full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}
-            await database.call("budget.note_exhausted", principal, **full)
-        raise
-    return accepted
 
 
 async def show(request: Request) -> Response:
@@ -172,12 +141,6 @@ async def _embed(message: str) -> str | None:
         logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
         return None
     return vector
-
-
-def _traceparent(request: Request) -> str | None:
-    """Return the request's trace context; one that is not valid is ignored, as W3C Trace Context (section 3.2) asks."""
-    value = request.headers.get("traceparent", "")
-    return value if TRACEPARENT.fullmatch(value) else None
 
 
 async def _read(principal: Principal, turn_id: UUID) -> dict[str, Any]:

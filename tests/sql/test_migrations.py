@@ -27,7 +27,7 @@ SELECT concat_ws(' ', 'column', a.attrelid::regclass, a.attname, format_type(a.a
                  pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum))
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND a.attnum > 0 AND c.relkind IN ('r', 'p')
+WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
 UNION ALL
 SELECT concat_ws(' ', 'index', pg_get_indexdef(i.indexrelid))
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -119,6 +119,15 @@ def stop(world: World, user: User, number: int) -> None:
     world.call(user, "chat.stop", "chat.stop_turn", p_turn_id=world.pick("chat.turns", number))
 
 
+def regenerate(world: World, user: User, number: int) -> None:
+    world.call(user, "chat.ask", "chat.regenerate_turn", p_turn_id=world.pick("chat.turns", number))
+
+
+def delete(world: World, user: User, number: int) -> None:
+    conversation = world.pick("chat.conversations", number)
+    world.call(user, "chat.manage", "chat.delete_conversation", p_conversation_id=conversation)
+
+
 def make_service_account(world: World, user: User, number: int) -> None:
     world.call(user, "users.create", "core.create_service_account", p_name=f"robot-{number % 2}")
 
@@ -154,7 +163,7 @@ def search(world: World, user: User, number: int) -> None:
 ACTIONS: dict[str, Callable[[World, User, int], None]] = {
     action.__name__: action
     for action in (
-        ask, answer, store, share, make_key, renew_key, end_key, stop, make_service_account, grant, erase, read_audit,
+        ask, answer, store, share, make_key, renew_key, end_key, stop, regenerate, delete, make_service_account, grant, erase, read_audit,
         be_refused, search,
     )
 }  # fmt: skip

@@ -6,3 +6,5 @@ ALTER TABLE chat.conversations DROP COLUMN archived_at, DROP CONSTRAINT conversa
 DROP INDEX chat.conversations_user;
 CREATE INDEX conversations_user ON chat.conversations (tenant_id, user_id, updated_at DESC);
 COMMENT ON COLUMN chat.conversations.updated_at IS NULL;
+COMMENT ON COLUMN chat.messages.conversation_id IS NULL;
+COMMENT ON COLUMN chat.turns.conversation_id IS NULL;
