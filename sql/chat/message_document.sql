@@ -1,15 +1,15 @@
 -- requires: 003_conversation_fields
-CREATE OR REPLACE FUNCTION chat.message_document(p_message chat.messages, p_turn chat.turns)
+CREATE OR REPLACE FUNCTION chat.message_document(p_written chat.messages, p_turn chat.turns)
 RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
-    'id', p_message.id, 'parent_id', p_message.parent_id, 'turn_id', p_message.turn_id, 'role', p_message.role,
-    'content', p_message.content, 'created_at', p_message.created_at,
-    'model', CASE p_message.role WHEN 'assistant' THEN p_turn.model END,
-    'status', CASE p_message.role WHEN 'assistant' THEN p_turn.status END,
-    'citations', chat.message_citations(p_message.id))
+    'id', p_written.id, 'parent_id', p_written.parent_id, 'turn_id', p_written.turn_id, 'role', p_written.role,
+    'content', p_written.content, 'created_at', p_written.created_at,
+    'model', CASE p_written.role WHEN 'assistant' THEN p_turn.model END,
+    'status', CASE p_written.role WHEN 'assistant' THEN p_turn.status END,
+    'citations', chat.message_citations(p_written.id))
 $$;
 
 COMMENT ON FUNCTION chat.message_document(chat.messages, chat.turns) IS

@@ -163,8 +163,8 @@ def search(world: World, user: User, number: int) -> None:
 ACTIONS: dict[str, Callable[[World, User, int], None]] = {
     action.__name__: action
     for action in (
-        ask, answer, store, share, make_key, renew_key, end_key, stop, regenerate, delete, make_service_account, grant, erase, read_audit,
-        be_refused, search,
+        ask, answer, store, share, make_key, renew_key, end_key, stop, regenerate, delete, make_service_account, grant,
+        erase, read_audit, be_refused, search,
     )
 }  # fmt: skip
 
