@@ -7,12 +7,13 @@ from typing import Any
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from functions.chat.models import Question, Regeneration
 from shared import logs, metrics
 from shared.access import Admission, admitted
-from shared.embeddings import embed
+from shared.embeddings import embed_question
+from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import follow
 from shared.http import read_json
 from shared.principal import Principal
@@ -23,10 +24,6 @@ from shared.streams import BEGINNING, POSITION, StreamEvent
 from shared.turns import begin, idempotency_key, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
-EMBEDDING_TIMEOUT_SECONDS = 5.0
-MAX_EMBEDDED_CHARS = 8000
-"""Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def ask(request: Request) -> Response:
@@ -36,7 +33,7 @@ async def ask(request: Request) -> Response:
     key = idempotency_key(request)
 
     begun = time.perf_counter()
-    embedding = await _embed(question.message)
+    embedding = await embed_question(question.message, get_settings())
     embedded = time.perf_counter()
     accepted = await begin(
         await runtime.database(),
@@ -82,18 +79,14 @@ def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, flo
         metrics.steps().labels(step).observe(seconds)
     turn_id = accepted["turn_id"]
     headers = {
-        **STREAM_HEADERS,
+        **HEADERS,
         "X-Turn-Id": turn_id,
         "Location": f"/turns/{turn_id}",
         "Server-Timing": _server_timing(admission, steps),
     }
     if not streamed:
         return JSONResponse(accepted, status_code=202, headers=headers)
-    return StreamingResponse(
-        _events(admission.principal, UUID(turn_id), BEGINNING, accepted),
-        media_type="text/event-stream",
-        headers=headers,
-    )
+    return EventStreamResponse(_events(admission.principal, UUID(turn_id), BEGINNING, accepted), headers)
 
 
 async def show(request: Request) -> Response:
@@ -110,10 +103,8 @@ async def resume(request: Request) -> Response:
     if not POSITION.fullmatch(after):
         raise Problem("invalid_request", "Last-Event-ID is not a position of this stream.")
     await _read(admission.principal, turn_id)
-    return StreamingResponse(
-        _events(admission.principal, turn_id, after, None),
-        media_type="text/event-stream",
-        headers={**STREAM_HEADERS, "X-Turn-Id": str(turn_id)},
+    return EventStreamResponse(
+        _events(admission.principal, turn_id, after, None), {**HEADERS, "X-Turn-Id": str(turn_id)}
     )
 
 
@@ -125,22 +116,6 @@ async def stop(request: Request) -> Response:
         "chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"]
     )
     return JSONResponse(turn)
-
-
-async def _embed(message: str) -> str | None:
-    """Return the question's vector, or None when the endpoint does not answer: then the search is by text alone."""
-    settings = get_settings()
-    try:
-        [vector] = await embed(
-            [message[:MAX_EMBEDDED_CHARS]], settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS, retries=0
-        )
-    except Problem as problem:
-        if problem.code != "embedding_unavailable":
-            raise
-        metrics.problems().labels(problem.code).inc()
-        logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
-        return None
-    return vector
 
 
 async def _read(principal: Principal, turn_id: UUID) -> dict[str, Any]:

@@ -217,7 +217,7 @@ async def test_embeddings_that_fail_degrade_the_search(platform: Platform, upstr
 async def test_embeddings_that_are_slow_degrade_the_search(
     platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.chat.turns.EMBEDDING_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("shared.embeddings.QUESTION_TIMEOUT_SECONDS", 0.05)
     upstream.embeddings = silence
     reply = await platform.call("chat", "POST", "/chat", {"message": QUESTION, "stream": False})
     assert (reply.status, reply.json()["retrieval"]["mode"]) == (202, "text")
