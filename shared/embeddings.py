@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 from pgvector import HalfVector
 
-from shared import logs, metrics
+from shared import logs, metrics, telemetry
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings
@@ -43,9 +43,12 @@ async def embed(
     too slow or fails, `embedding_rejected` when it refuses, `embedding_width_mismatch` when its vectors have another
     width than EMBEDDING_DIMENSIONS.
     """
+    model, server = settings.litellm_embedding_model, settings.litellm_base_url
+    about = {"gen_ai.embeddings.dimension.count": settings.embedding_dimensions}
     for delay in (*RETRY_DELAYS_SECONDS[:retries], None):
         try:
-            answer = await request(texts, settings, timeout_seconds)
+            with telemetry.model_call("embeddings", model, server, about):
+                answer = await request(texts, settings, timeout_seconds)
             return _vectors(answer, len(texts), settings.embedding_dimensions)
         except Problem as problem:
             if problem.code != "embedding_unavailable" or delay is None:
@@ -62,6 +65,7 @@ async def request(texts: Sequence[str], settings: Settings, timeout_seconds: flo
     headers = {
         "Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}",
         "Content-Type": "application/json",
+        **telemetry.headers(),
     }
     try:
         async with runtime.http().post(

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from shared import logs, metrics
+from shared import logs, metrics, telemetry
 from shared.http import read_body, validate
 from shared.principal import Worker
 from shared.problems import Problem
@@ -63,6 +63,11 @@ class Event:
             return Worker(UUID(self.extensions["tenantid"]), function)
         except (KeyError, ValueError) as error:
             raise Problem("malformed_event", "The extension attribute tenantid must be a tenant's UUID.") from error
+
+    def span(self) -> telemetry.Span:
+        """Return the span of handling it, which continues the trace of whoever emitted it."""
+        named = {"id": self.id, "source": self.source, "type": self.type, "subject": self.subject}
+        return telemetry.event(named, self.extensions.get("traceparent"))
 
 
 Data = TypeVar("Data", bound=BaseModel)
@@ -178,7 +183,8 @@ async def consume(request: Request, *consumers: Consumer) -> Response:
         return refuse(problem, {})
     ids = {"event_id": event.id, "event_type": event.type, "tenant_id": event.extensions.get("tenantid")}
     try:
-        await taken[event.type].handle(event)
+        with event.span():
+            await taken[event.type].handle(event)
     except Problem as problem:
         if problem.code != "lease_lost":
             return refuse(problem, ids)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from shared import leases, logs, metrics
+from shared import leases, logs, metrics, telemetry
 from shared.database import Database
 from shared.leases import WORKER, Lease, Verdict
 from shared.principal import Worker
@@ -48,6 +48,9 @@ class Answer:
     usage: Usage | None = None
     pieces: int = 0
     first_token_seconds: float | None = None
+    asked_at: float | None = None
+    """When the model that answers was asked, and when it had sent all that it did: as time.perf_counter counts."""
+    ended_at: float | None = None
 
     def add(self, delta: Delta) -> None:
         """Take a piece in."""
@@ -89,6 +92,7 @@ class Run:
     listener: Listener | None
     answer: Answer = field(default_factory=Answer)
     verdict: Verdict | None = None
+    begun_at: float = field(default_factory=time.perf_counter)
 
     def ids(self) -> dict[str, object]:
         """Return what a log line needs."""
@@ -106,6 +110,16 @@ class Run:
     def consumed(self) -> dict[str, object]:
         """Return the arguments that say which event is dealt with."""
         return {} if self.event is None else {"p_event_source": self.event[0], "p_event_id": self.event[1]}
+
+    def timings(self) -> Jsonb | None:
+        """Return the moments of the answer for the trace, in milliseconds after the attempt's begin."""
+        answer = self.answer
+        if answer.asked_at is None or answer.ended_at is None:
+            return None
+        moments = {"asked": answer.asked_at}
+        if answer.first_token_seconds is not None:
+            moments |= {"first_token": answer.asked_at + answer.first_token_seconds, "last_token": answer.ended_at}
+        return Jsonb({name: round((moment - self.begun_at) * 1000, 3) for name, moment in moments.items()})
 
 
 async def run(
@@ -245,7 +259,7 @@ async def _ask_models(run: Run) -> None:
     tries = 0
     while True:
         try:
-            await _stream_answer(run)
+            await _ask(run)
         except UpstreamError as error:
             if run.answer.pieces:
                 raise
@@ -278,8 +292,27 @@ async def _fall_back(run: Run, error: UpstreamError) -> bool:
     return True
 
 
-async def _stream_answer(run: Run) -> None:
-    begun = time.perf_counter()
+async def _ask(run: Run) -> None:
+    """Ask the job's model once."""
+    job, answer, settings = run.job, run.answer, get_settings()
+    answer.asked_at = time.perf_counter()
+    about = {"gen_ai.request.max_tokens": job["max_tokens"], "gen_ai.request.stream": True}
+    with telemetry.model_call("chat", job["model"], job["endpoint"] or settings.litellm_base_url, about) as span:
+        try:
+            await _stream_answer(run, answer.asked_at)
+        finally:
+            answer.ended_at = time.perf_counter()
+            span.set(
+                {
+                    "gen_ai.response.finish_reasons": answer.finish_reason and [answer.finish_reason],
+                    "gen_ai.response.time_to_first_chunk": answer.first_token_seconds,
+                    "gen_ai.usage.input_tokens": answer.usage.prompt_tokens if answer.usage else None,
+                    "gen_ai.usage.output_tokens": answer.usage.completion_tokens if answer.usage else None,
+                }
+            )
+
+
+async def _stream_answer(run: Run, begun: float) -> None:
     job, answer = run.job, run.answer
     items = stream(job["model"], job["messages"], job["max_tokens"], job["parameters"], get_settings(), job["endpoint"])
     async with aclosing(items):
@@ -316,6 +349,7 @@ async def _complete(run: Run, status: str) -> dict[str, Any]:
         p_first_token_ms=answer.first_token_seconds and answer.first_token_seconds * 1000,
         p_tool_calls=calls and Jsonb(calls),
         p_finish_reason=answer.finish_reason,
+        p_timings=run.timings(),
         **run.consumed(),
     )
     logs.info("turn_ended", status=status, usage=turn["usage"], charged_tokens=turn["charged_tokens"], **run.ids())
@@ -334,6 +368,7 @@ async def _fail(run: Run, error: UpstreamError) -> dict[str, Any]:
         p_detail=error.detail,
         p_generated="".join(run.answer.text),
         p_pieces=run.answer.pieces,
+        p_timings=run.timings(),
         **run.consumed(),
     )
     await _tell_end(run, turn)

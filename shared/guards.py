@@ -15,9 +15,11 @@ from shared.settings import (
     get_settings,
     with_scheme,
 )
+from shared.telemetry import missing
 
 MIN_SECRET_CHARS = 32
 ROUTED = ("model_light", "model_standard", "model_heavy")
+EXPORTED = ("otlp_endpoint",)
 REQUIRED = (
     "oidc_audience",
     "oidc_client_id",
@@ -30,11 +32,13 @@ REQUIRED = (
 
 
 def wrong_variables(read: Collection[str] | None = None) -> list[str]:
-    """Return what is wrong with the process's variables, malformed ones and forbidden defaults, as `problems` does."""
+    """Return what is wrong with the process's variables, as `problems` does, also where they ask for what is not there."""
     try:
-        return problems(get_settings(), read)
+        settings = get_settings()
     except ValidationError as error:
         return malformed(error)
+    exports = read is None or "enable_telemetry" in read
+    return [*problems(settings, read), *(missing(settings) if exports else ())]
 
 
 def malformed(error: ValidationError) -> list[str]:
@@ -49,7 +53,11 @@ def problems(settings: Settings, read: Collection[str] | None = None) -> list[st
     """
     if settings.environment != "prod":
         return []
-    required = (*REQUIRED, *(ROUTED if settings.model_routing_enabled else ()))
+    required = (
+        *REQUIRED,
+        *(ROUTED if settings.model_routing_enabled else ()),
+        *(EXPORTED if settings.enable_telemetry else ()),
+    )
     found = {name: "must be set in production" for name in required if _is_left_out(settings, name)}
     found |= {name: reason for name, check in CHECKS.items() if (reason := check(settings))}
     wanted = set(Settings.model_fields if read is None else read)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route, Router
 
-from shared import logs, metrics
+from shared import logs, metrics, telemetry
 from shared.access import guarded
 from shared.problems import Problem
 from shared.settings import get_settings
@@ -93,7 +93,7 @@ def application(
         routes.append(Route("/docs", serve_page, methods=["GET"]))
     # Browsers of the listed origins only; a bearer token is no credential in the sense of CORS, so that no cookie is sent.
     answering = CORSMiddleware(
-        ProblemResponses(Router(_merged(routes), redirect_slashes=False), render),
+        telemetry.Requests(ProblemResponses(Router(_merged(routes), redirect_slashes=False), render)),
         allow_origins=get_settings().cors_allowed_origins,
         allow_methods=METHODS,
         allow_headers=REQUEST_HEADERS,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 
+from shared import telemetry
 from shared.database import Database
 from shared.settings import get_settings
 
@@ -69,6 +70,7 @@ class Runtime:
         if self._http is not None:
             await self._http.close()
         self._database = self._redis = self._http = None
+        await telemetry.close()
 
 
 runtime = Runtime()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from shared.service import Service
 
 KEEP_ALIVE_SECONDS = 620
@@ -25,6 +27,7 @@ STARTUP_FAILED = 3
 
 def build(source: str, target: str) -> "Service":
     """Return the service of an entry point: `build("functions/chat/main.py", "chat")`."""
+    _import_redis()
     from functions_framework.aio import create_asgi_app
     from starlette.exceptions import HTTPException
 
@@ -35,6 +38,18 @@ def build(source: str, target: str) -> "Service":
     # It refuses some methods and addresses by itself, before the function's own router sees them.
     function.add_exception_handler(HTTPException, refuse)
     return Service(function, target)
+
+
+def _import_redis() -> None:
+    """Import redis as if OpenTelemetry were not installed: it would load the SDK, for metrics that nobody asks it for."""
+    if "opentelemetry" in sys.modules:
+        return
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment] # None: an import of it fails
+    modules["opentelemetry"] = None
+    try:
+        import redis.asyncio  # noqa: F401
+    finally:
+        del modules["opentelemetry"]
 
 
 def main() -> None:

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
     region: str = "local"
 
+    enable_telemetry: bool = False
+    otlp_endpoint: str = "http://localhost:4317"
+
     job_lease_seconds: Annotated[float, Field(ge=1)] = 15
     stream_ttl_seconds: Annotated[int, Field(ge=1)] = 600
     stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
@@ -105,7 +108,7 @@ class Settings(BaseSettings):
             raise ValueError('must be a JSON list of origins, such as ["https://agents.example.com"]')
         return tuple(origins)
 
-    @field_validator("public_base_url", "oidc_issuer_url", "litellm_base_url")
+    @field_validator("public_base_url", "oidc_issuer_url", "litellm_base_url", "otlp_endpoint")
     @classmethod
     def _is_http(cls, url: str) -> str:
         _check_scheme(url, "http", "https")

@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
+from psycopg.types.json import Jsonb
 from starlette.requests import Request
 
-from shared import logs
+from shared import logs, telemetry
+from shared.access import Admission
 from shared.database import Database
 from shared.principal import Principal
 from shared.problems import Problem
@@ -20,7 +22,8 @@ async def begin(database: Database, principal: Principal, function: str, /, **ar
     That a budget was found full is noted, because the refused transaction leaves nothing.
     """
     try:
-        accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
+        with telemetry.database_call(function):
+            accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
     except Problem as problem:
         if problem.code == "budget_exceeded":
             full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}
@@ -47,6 +50,17 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def traceparent(request: Request) -> str | None:
-    """Return the request's trace context; one that is not valid is ignored, as W3C Trace Context (section 3.2) asks."""
+    """Return the context in which the turn is traced: this function's own span, or what the request says.
+
+    One that is not valid is ignored, as W3C Trace Context (section 3.2) asks.
+    """
+    if (own := telemetry.traceparent()) is not None:
+        return own
     value = request.headers.get("traceparent", "")
     return value if TRACEPARENT.fullmatch(value) else None
+
+
+def timings(admission: Admission, **steps: float) -> Jsonb:
+    """Return what the steps before the database took, in seconds here and in milliseconds for the turn's trace."""
+    durations = {"auth": admission.auth_seconds, "rate_limit": admission.rate_seconds, **steps}
+    return Jsonb({step: round(seconds * 1000, 3) for step, seconds in durations.items()})

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from shared import telemetry
 from shared.embeddings import endpoint
 from shared.runtime import runtime
 from shared.settings import Settings
@@ -102,6 +103,7 @@ async def _post(body: Mapping[str, Any], settings: Settings, base_url: str | Non
                 headers={
                     "Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}",
                     "Content-Type": "application/json",
+                    **telemetry.headers(),
                 },
                 timeout=ClientTimeout(total=None, sock_connect=settings.model_connect_timeout_seconds),
             )

@@ -16,6 +16,7 @@ from functions.chat.models import (
     SearchResults,
     Shares,
     Sharing,
+    Trace,
     Turn,
 )
 from shared.http import Operation, application
@@ -37,6 +38,14 @@ APPLICATION = application(
             parameters=("header:Idempotency-Key", "header:traceparent"),
         ),
         Operation("GET", "/turns/{turn_id:uuid}", turns.show, "How a turn stands or ended", "chat.read", response=Turn),
+        Operation(
+            "GET",
+            "/turns/{turn_id:uuid}/trace",
+            turns.trace,
+            "What a turn spent its time on, and what was decided for it",
+            "chat.read",
+            response=Trace,
+        ),
         Operation(
             "GET",
             "/turns/{turn_id:uuid}/stream",

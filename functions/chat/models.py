@@ -102,6 +102,42 @@ class Turn(Shape):
     finished_at: datetime | None
 
 
+class Span(Shape):
+    """A step of a turn."""
+
+    name: Literal[
+        "auth", "rate_limit", "embedding", "begin_turn", "retrieval", "routing", "queue", "attempt", "fallback",
+        "first_token", "tokens", "complete",
+    ]  # fmt: skip
+    started_at: datetime
+    duration_ms: float | None
+    """None: it lasts."""
+    attempt: int | None
+    attributes: dict[str, Any]
+
+
+class Decisions(Shape):
+    """Why the turn was answered as it was."""
+
+    routing: dict[str, Any]
+    retrieval: dict[str, Any]
+    budget: dict[str, Any] | None
+    """None: the turn is another user's, and shared."""
+
+
+class Trace(Shape):
+    """What happened to a turn, in order."""
+
+    turn_id: UUID
+    status: Literal["queued", "running", "completed", "failed", "stopped"]
+    traceparent: str | None
+    trace_id: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    spans: list[Span]
+    decisions: Decisions
+
+
 class Sharing(Body):
     """Who may read a conversation besides its owner; nobody by default."""
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from functions.chat.models import Question, Regeneration
 from shared import logs, metrics
-from shared.access import Admission, admitted
+from shared.access import Admission, admitted, call
 from shared.embeddings import embed_question
 from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import follow
@@ -21,7 +21,7 @@ from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import BEGINNING, POSITION, StreamEvent
-from shared.turns import begin, idempotency_key, traceparent
+from shared.turns import begin, idempotency_key, timings, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -49,6 +49,7 @@ async def ask(request: Request) -> Response:
         p_traceparent=traceparent(request),
         p_parent_id=question.parent_id,
         p_edits=question.edits,
+        p_timings=timings(admission, embedding=embedded - begun),
     )
     steps = {"embedding": embedded - begun, "begin_turn": time.perf_counter() - embedded}
     return _answer(admission, accepted, steps, streamed=question.stream)
@@ -69,6 +70,7 @@ async def regenerate(request: Request) -> Response:
         p_max_tokens=wanted.max_tokens,
         p_idempotency_key=key,
         p_traceparent=traceparent(request),
+        p_timings=timings(admission),
     )
     return _answer(admission, accepted, {"begin_turn": time.perf_counter() - begun}, streamed=wanted.stream)
 
@@ -93,6 +95,11 @@ async def show(request: Request) -> Response:
     """Tell how a turn stands or ended."""
     admission = admitted(request)
     return JSONResponse(await _read(admission.principal, request.path_params["turn_id"]))
+
+
+async def trace(request: Request) -> Response:
+    """Tell what a turn spent its time on, and what was decided."""
+    return JSONResponse(await call(request, "chat.read_trace", p_turn_id=request.path_params["turn_id"]))
 
 
 async def resume(request: Request) -> Response:

@@ -7,6 +7,7 @@ client finds the turn by its X-Turn-Id, or by asking again with the same Idempot
 
 import json
 import re
+import time
 from typing import Any
 
 from starlette.requests import Request
@@ -63,12 +64,15 @@ async def _begin(request: Request, admission: Admission, asked: Completion) -> d
         "p_traceparent": turns.traceparent(request),
         "p_worker": WORKER,
         "p_lease": settings.job_lease(),
+        "p_timings": turns.timings(admission),
     }
     database = await runtime.database()
     begin = "chat.begin_completion"
     accepted = await turns.begin(database, admission.principal, begin, **arguments)
     if "embed" in accepted:
+        begun = time.perf_counter()
         vector = await embed_question(accepted["embed"], settings) if accepted["embed"].strip() else None
+        arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
         accepted = await turns.begin(
             database, admission.principal, begin, **arguments, p_embedding=vector, p_embedded=True
         )

@@ -3,7 +3,7 @@
 from migrations import structure
 
 revision = "009_api_keys"
-down_revision = "003_conversation_fields"
+down_revision = "004_agent_traces"
 branch_labels = None
 depends_on = None
 

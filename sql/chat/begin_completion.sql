@@ -12,7 +12,8 @@ CREATE OR REPLACE FUNCTION chat.begin_completion(
   p_idempotency_key text DEFAULT NULL,
   p_traceparent text DEFAULT NULL,
   p_worker text DEFAULT NULL,
-  p_lease interval DEFAULT NULL
+  p_lease interval DEFAULT NULL,
+  p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -29,6 +30,7 @@ DECLARE
   v_request bytea;
   v_earlier jsonb;
   v_passages integer := 0;
+  v_timings jsonb := p_timings;
 BEGIN
   PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_user FOR KEY SHARE;
   IF p_idempotency_key IS NOT NULL THEN
@@ -54,15 +56,16 @@ BEGIN
                ELSE jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END) END,
           p_max_tokens, jsonb_build_object('messages', p_messages, 'parameters', p_parameters));
   IF v_collections IS NOT NULL THEN
+    v_timings := coalesce(v_timings, '{}') || jsonb_build_object('retrieval_at', clock_timestamp());
     v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'));
   END IF;
   RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease,
-                       CASE WHEN v_passages = 0 THEN p_messages END);
+                       CASE WHEN v_passages = 0 THEN p_messages END, v_timings);
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval) IS
+COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb) IS
   'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
   'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, no_model, no_healthy_model, '
   'budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval) TO app;
+GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb) TO app;

@@ -11,7 +11,8 @@ CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_model text DEFAULT NULL,
   p_traceparent text DEFAULT NULL,
   p_parent_id uuid DEFAULT NULL,
-  p_edits uuid DEFAULT NULL
+  p_edits uuid DEFAULT NULL,
+  p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -28,6 +29,7 @@ DECLARE
     jsonb_build_array(p_message, p_conversation_id, p_collections, p_max_tokens, p_model, p_parent_id, p_edits)::text, 'UTF8'));
   v_earlier jsonb;
   v_passages integer;
+  v_retrieval_at timestamptz;
 BEGIN
   -- Who is being erased at this moment begins nothing; and erasing takes the user before the conversations, as this does.
   PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_user FOR KEY SHARE;
@@ -59,14 +61,17 @@ BEGIN
           jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END), p_max_tokens, v_question);
   INSERT INTO chat.messages (tenant_id, id, conversation_id, turn_id, user_id, role, content, parent_id)
   VALUES (v_tenant, v_question, v_conversation, v_turn, v_user, 'user', p_message, v_parent);
+  v_retrieval_at := clock_timestamp();
   v_passages := chat.retrieve(v_turn, p_message, p_embedding, p_collections);
 
   -- 4. The model, the job and the reservation.
-  RETURN chat.dispatch(v_turn, p_message, p_model, v_passages, p_traceparent);
+  RETURN chat.dispatch(v_turn, p_message, p_model, v_passages, p_traceparent,
+                       p_timings => coalesce(p_timings, '{}') || jsonb_build_object('retrieval_at', v_retrieval_at));
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid) IS
+COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
-  'the turn p_edits follows. Returns chat.turn_accepted; raises not_found, idempotency_conflict, no_model, no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid) TO app;
+  'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. '
+  'Returns chat.turn_accepted; raises not_found, idempotency_conflict, no_model, no_healthy_model, budget_exceeded, budget_paused.';
+GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb) TO app;

@@ -3,7 +3,7 @@
 -- from the start, no event is needed, and should it die, the lease ends and the sweeper emits the job like any other.
 CREATE OR REPLACE FUNCTION chat.dispatch(
   p_turn_id uuid, p_question text, p_model text, p_passages integer, p_traceparent text,
-  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL, p_prompt jsonb DEFAULT NULL
+  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL, p_prompt jsonb DEFAULT NULL, p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -11,6 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
+  v_routing_at timestamptz := clock_timestamp();
   v_turn chat.turns;
   v_prompt jsonb := coalesce(p_prompt, chat.prompt(p_turn_id));
   v_prompt_tokens bigint := budget.estimate_prompt(v_prompt);
@@ -35,14 +36,16 @@ BEGIN
   UPDATE chat.turns AS t
   SET model = v_choice ->> 'model', tier = v_choice ->> 'tier', routing = v_choice,
       status = CASE WHEN p_worker IS NULL THEN 'queued' ELSE 'running' END,
-      started_at = CASE WHEN p_worker IS NOT NULL THEN clock_timestamp() END
+      started_at = CASE WHEN p_worker IS NOT NULL THEN clock_timestamp() END,
+      timings = coalesce(p_timings, '{}') || jsonb_build_object('routing_at', v_routing_at, 'decided_at', clock_timestamp())
   WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
 
   -- 2. The job. One that waits for a worker is told by an event, which its trigger puts into the outbox.
-  INSERT INTO inference.jobs (tenant_id, turn_id, tier, model, traceparent, status, attempts, leased_by, leased_until)
+  INSERT INTO inference.jobs (tenant_id, turn_id, tier, model, traceparent, status, attempts, leased_by, leased_until, history)
   VALUES (v_tenant, p_turn_id, v_choice ->> 'tier', v_choice ->> 'model', p_traceparent,
           CASE WHEN p_worker IS NULL THEN 'queued' ELSE 'running' END, (p_worker IS NOT NULL)::integer,
-          p_worker, clock_timestamp() + p_lease)
+          p_worker, clock_timestamp() + p_lease,
+          CASE WHEN p_worker IS NULL THEN '[]' ELSE inference.attempt_begun('[]', p_worker, v_choice ->> 'model', NULL) END)
   RETURNING * INTO v_job;
   IF p_worker IS NULL THEN
     v_answer := chat.turn_accepted(p_turn_id);
@@ -59,7 +62,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb) IS
+COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb, jsonb) IS
   'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted; or, for a process that generates it itself, '
   '{turn_id, model, tier, created_at, job: inference.job_document}, without the messages where it brings the whole prompt. Raises no_model, no_healthy_model, budget_exceeded, '
   'budget_paused. Internal.';

@@ -9,7 +9,8 @@ DECLARE
   v_generated integer;
   v_turn chat.turns;
 BEGIN
-  UPDATE inference.jobs AS j SET status = 'stopped', leased_by = NULL, leased_until = NULL
+  UPDATE inference.jobs AS j
+  SET status = 'stopped', leased_by = NULL, leased_until = NULL, history = inference.attempt_ended(j.history, 'lost', j.leased_until)
   WHERE j.tenant_id = v_tenant AND j.turn_id = p_turn_id
   RETURNING j.generated_tokens INTO v_generated;
   UPDATE chat.turns AS t

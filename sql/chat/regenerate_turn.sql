@@ -2,7 +2,7 @@
 -- Another answer to the same question, from the same passages: what differs is the model's doing. The answers stand side by side.
 CREATE OR REPLACE FUNCTION chat.regenerate_turn(
   p_turn_id uuid, p_model text DEFAULT NULL, p_max_tokens integer DEFAULT NULL, p_idempotency_key text DEFAULT NULL,
-  p_traceparent text DEFAULT NULL
+  p_traceparent text DEFAULT NULL, p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -47,11 +47,12 @@ BEGIN
   WHERE p.tenant_id = v_tenant AND p.turn_id = p_turn_id;
   GET DIAGNOSTICS v_passages = ROW_COUNT;
   SELECT m.content INTO STRICT v_question FROM chat.messages AS m WHERE m.tenant_id = v_tenant AND m.id = v_before.question_id;
-  RETURN chat.dispatch(v_turn, v_question, coalesce(p_model, v_before.routing ->> 'requested'), v_passages, p_traceparent);
+  RETURN chat.dispatch(v_turn, v_question, coalesce(p_model, v_before.routing ->> 'requested'), v_passages, p_traceparent,
+                       p_timings => p_timings);
 END
 $$;
 
-COMMENT ON FUNCTION chat.regenerate_turn(uuid, text, integer, text, text) IS
+COMMENT ON FUNCTION chat.regenerate_turn(uuid, text, integer, text, text, jsonb) IS
   'Begins another turn for the question of a turn of the current user''s that has ended, by default with what it asked for: its model or tier, and its longest answer. Returns '
   'chat.turn_accepted; raises not_found, conflict, idempotency_conflict, no_model, no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.regenerate_turn(uuid, text, integer, text, text) TO app;
+GRANT EXECUTE ON FUNCTION chat.regenerate_turn(uuid, text, integer, text, text, jsonb) TO app;

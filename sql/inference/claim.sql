@@ -28,7 +28,9 @@ BEGIN
     RETURN jsonb_build_object('outcome', 'exhausted', 'turn_id', v_job.turn_id);
   END IF;
   UPDATE inference.jobs AS j
-  SET status = 'running', attempts = j.attempts + 1, leased_by = p_worker, leased_until = clock_timestamp() + p_lease
+  SET status = 'running', attempts = j.attempts + 1, leased_by = p_worker, leased_until = clock_timestamp() + p_lease,
+      -- Whoever had it before and has not ended it is gone.
+      history = inference.attempt_begun(inference.attempt_ended(j.history, 'lost', j.leased_until), p_worker, j.model, j.emitted_at)
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
   RETURNING j.* INTO v_job;
   UPDATE chat.turns AS t SET status = 'running', started_at = coalesce(t.started_at, clock_timestamp())

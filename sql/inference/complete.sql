@@ -2,7 +2,8 @@
 CREATE OR REPLACE FUNCTION inference.complete(
   p_job_id uuid, p_worker text, p_attempt integer, p_status text, p_content text,
   p_prompt_tokens integer, p_completion_tokens integer, p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL,
-  p_first_token_ms double precision DEFAULT NULL, p_pieces integer DEFAULT 0, p_tool_calls jsonb DEFAULT NULL, p_finish_reason text DEFAULT NULL
+  p_first_token_ms double precision DEFAULT NULL, p_pieces integer DEFAULT 0, p_tool_calls jsonb DEFAULT NULL, p_finish_reason text DEFAULT NULL,
+  p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -14,7 +15,8 @@ DECLARE
   v_message uuid;
 BEGIN
   UPDATE inference.jobs AS j
-  SET status = p_status, leased_by = NULL, leased_until = NULL
+  SET status = p_status, leased_by = NULL, leased_until = NULL,
+      history = inference.attempt_ended(j.history, p_status, clock_timestamp(), NULL, p_timings)
   FROM chat.turns AS t
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
     AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
@@ -66,7 +68,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text) IS
-  'Ends a job as completed or stopped: message, citations, usage, settlement and, for an event, the inbox in one transaction. p_pieces: in how many the text arrived. Returns '
-  'chat.turn_result; raises lease_lost.';
-GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text) TO app;
+COMMENT ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text, jsonb) IS
+  'Ends a job as completed or stopped: message, citations, usage, settlement and, for an event, the inbox in one transaction. p_pieces: in how many the text arrived; '
+  'p_timings: of the attempt, for the trace. Returns chat.turn_result; raises lease_lost.';
+GRANT EXECUTE ON FUNCTION inference.complete(uuid, text, integer, text, text, integer, integer, text, text, double precision, integer, jsonb, text, jsonb) TO app;

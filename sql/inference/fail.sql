@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 CREATE OR REPLACE FUNCTION inference.fail(
   p_job_id uuid, p_worker text, p_attempt integer, p_code text, p_detail text, p_generated text,
-  p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL, p_pieces integer DEFAULT 0
+  p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL, p_pieces integer DEFAULT 0, p_timings jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -13,7 +13,8 @@ DECLARE
   v_generated integer;
 BEGIN
   UPDATE inference.jobs AS j
-  SET status = 'failed', leased_by = NULL, leased_until = NULL
+  SET status = 'failed', leased_by = NULL, leased_until = NULL,
+      history = inference.attempt_ended(j.history, 'failed', clock_timestamp(), p_code, p_timings)
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
     AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
   RETURNING j.turn_id, j.generated_tokens INTO v_turn, v_generated;
@@ -40,6 +41,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer) IS
+COMMENT ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer, jsonb) IS
   'Ends a job as failed with a stable code: the turn, its reservation and, for an event, the inbox in one transaction. Returns chat.turn_result; raises lease_lost.';
-GRANT EXECUTE ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer) TO app;
+GRANT EXECUTE ON FUNCTION inference.fail(uuid, text, integer, text, text, text, text, text, integer, jsonb) TO app;

@@ -9,7 +9,8 @@ DECLARE
   v_job inference.jobs;
 BEGIN
   UPDATE inference.jobs AS j
-  SET status = 'running', leased_by = 'sweeper', leased_until = clock_timestamp()
+  SET status = 'running', leased_by = 'sweeper', leased_until = clock_timestamp(),
+      history = inference.attempt_ended(j.history, 'lost', j.leased_until)
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
   RETURNING j.* INTO STRICT v_job;
   PERFORM inference.fail(

@@ -33,7 +33,8 @@ BEGIN
     turn := NULL;
     IF v_job.attempts < v_job.max_attempts AND v_job.created_at > clock_timestamp() - c_expiry THEN
       UPDATE inference.jobs AS j
-      SET status = 'queued', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp()
+      SET status = 'queued', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp(),
+          history = inference.attempt_ended(j.history, 'lost', j.leased_until)
       WHERE j.tenant_id = v_job.tenant_id AND j.id = v_job.id;
       outcome := 'emitted';
     ELSE

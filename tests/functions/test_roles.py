@@ -58,6 +58,7 @@ PLATFORMS_LOG = {"platform_admin": "?platform=true"}
 EXAMPLES: dict[Route, Example] = {
     ("POST", "/chat"): Example("/chat", {"message": "What is the limit?", "stream": False}),
     ("GET", "/turns/{turn_id}"): Example("/turns/{stopped_turn}"),
+    ("GET", "/turns/{turn_id}/trace"): Example("/turns/{stopped_turn}/trace"),
     ("GET", "/turns/{turn_id}/stream"): Example("/turns/{stopped_turn}/stream"),
     ("POST", "/turns/{turn_id}/stop"): Example("/turns/{open_turn}/stop"),
     ("GET", "/conversations/{conversation_id}/shares"): Example("/conversations/{conversation}/shares"),

@@ -147,6 +147,7 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         described |= {(m.upper(), path): o for path, methods in document["paths"].items() for m, o in methods.items()}
     assert set(described) == {
         ("POST", "/chat"), ("GET", "/turns/{turn_id}"), ("GET", "/turns/{turn_id}/stream"), ("POST", "/turns/{turn_id}/stop"),
+        ("GET", "/turns/{turn_id}/trace"),
         ("GET", "/conversations/{conversation_id}/shares"), ("PUT", "/conversations/{conversation_id}/shares"),
         ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
         ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/routing/rules"), ("GET", "/routing/health"),
