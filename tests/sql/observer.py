@@ -22,6 +22,7 @@ SEES_OTHERS_TURNS = {
     "inference.claim": "a worker's: it acts for the tenant, on the job that an event names",
     "inference.complete": "likewise",
     "inference.fail": "likewise",
+    "inference.fall_back": "likewise",
     "inference.renew": "likewise",
 }
 """Functions that may name another user's conversation, turn, message or job within the tenant, each with the reason."""
