@@ -4,16 +4,18 @@ Whether somebody may do what they ask for is PostgreSQL's decision (core.enter),
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from shared import audit, metrics, rate_limit
-from shared.auth import Unauthenticated, authenticate, log_refusal
+from shared.auth import Unauthenticated, authenticate, bearer, log_refusal
 from shared.database import Row
 from shared.principal import Principal
 from shared.problems import Problem
@@ -34,6 +36,8 @@ class Admission:
     rate: RateLimit | None
     auth_seconds: float
     rate_seconds: float
+    expires_at: datetime | None = None
+    """Until when the token is good; None for an API key."""
 
     def headers(self) -> dict[str, str]:
         """Return the headers that tell the caller its rate."""
@@ -45,21 +49,11 @@ def guarded(operation: str, handler: Handler) -> Handler:
 
     @wraps(handler)
     async def endpoint(request: Request) -> Response:
+        admission = request.state.admission = await admit(request, operation)
         try:
-            admission = request.state.admission = await _admit(request, operation)
-        except Unauthenticated as problem:
-            log_refusal(problem, operation)
-            if problem.reason is not None:
-                await audit.refusal(request, "login", operation, problem.reason, tenant_id=problem.tenant_id)
-            raise
-        try:
-            response = await handler(request)
+            async with watched(request, admission.principal):
+                response = await handler(request)
         except Problem as problem:
-            if problem.code in ACCESS_REFUSED:
-                caller = admission.principal
-                await audit.refusal(
-                    request, "access", operation, problem.code, tenant_id=caller.tenant_id, subject=caller.subject
-                )
             problem.headers.update(admission.headers())
             raise
         response.headers.update(admission.headers())
@@ -86,11 +80,38 @@ async def call_rows(request: Request, function: str, **arguments: object) -> lis
     return await database.rows(function, admitted(request).principal, **arguments)
 
 
-async def _admit(request: Request, operation: str) -> Admission:
-    """Authenticate and count the request; raises Unauthenticated, or Problem `rate_limited`."""
+@asynccontextmanager
+async def watched(connection: HTTPConnection, caller: Principal) -> AsyncIterator[None]:
+    """Do what a caller asks for; that it was refused to somebody who is known goes into the audit log."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.code in ACCESS_REFUSED:
+            await audit.refusal(
+                connection,
+                "access",
+                caller.operation,
+                problem.code,
+                tenant_id=caller.tenant_id,
+                subject=caller.subject,
+            )
+        raise
+
+
+async def admit(connection: HTTPConnection, operation: str, token: str | None = None) -> Admission:
+    """Authenticate and count one request of a connection; raises Unauthenticated, or Problem `rate_limited`.
+
+    The token is the Authorization header's, unless the connection has told another one since. A refused one is audited.
+    """
     settings = get_settings()
     begun = time.perf_counter()
-    identity = await authenticate(request, operation, settings)
+    try:
+        identity = await authenticate(token or bearer(connection.headers), operation, settings)
+    except Unauthenticated as problem:
+        log_refusal(problem, operation)
+        if problem.reason is not None:
+            await audit.refusal(connection, "login", operation, problem.reason, tenant_id=problem.tenant_id)
+        raise
     known = time.perf_counter()
     principal, limit = identity.principal, identity.rate_limit_per_minute
     # A key with a limit of its own has a window of its own; all else of one user shares the user's.
@@ -101,4 +122,4 @@ async def _admit(request: Request, operation: str) -> Admission:
     counted = time.perf_counter()
     metrics.steps().labels("auth").observe(known - begun)
     metrics.steps().labels("rate_limit").observe(counted - known)
-    return Admission(principal, rate, known - begun, counted - known)
+    return Admission(principal, rate, known - begun, counted - known, identity.expires_at)

@@ -11,7 +11,7 @@ import time
 from uuid import UUID
 
 import psycopg
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from shared import logs, metrics
 from shared.problems import Problem
@@ -48,7 +48,7 @@ allowances = {"login": Allowance(), "access": Allowance()}
 
 
 async def refusal(
-    request: Request,
+    connection: HTTPConnection,
     kind: str,
     operation: str,
     reason: str,
@@ -62,7 +62,7 @@ async def refusal(
     if not allowance.take():
         return
     suppressed, allowance.suppressed = allowance.suppressed, 0
-    request_id = request.headers.get("x-request-id", "")
+    request_id = connection.headers.get("x-request-id", "")
     data = {
         "reason": storable(reason[:MAX_REASON_CHARS]),
         **({"request_id": request_id} if REQUEST_ID.fullmatch(request_id) else {}),

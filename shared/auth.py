@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from shared import logs
 from shared.api_keys import PREFIX, ApiKey
@@ -33,6 +33,8 @@ class Identity:
 
     principal: Principal
     rate_limit_per_minute: int | None = None
+    expires_at: datetime | None = None
+    """Until when a token is good, without leeway. PostgreSQL knows when a key expires."""
 
 
 class Unauthenticated(Problem):
@@ -75,21 +77,21 @@ def issue_dev_token(
     return jwt.encode(claims, secret, algorithm=DEV_ALGORITHM)
 
 
-async def authenticate(request: Request, operation: str, settings: Settings) -> Identity:
-    """Return who makes the request, about to do the operation; raises Unauthenticated.
+async def authenticate(token: str, operation: str, settings: Settings) -> Identity:
+    """Return whose token or API key this is, about to do the operation; raises Unauthenticated.
 
     A token is the identity provider's; in dev and test, one signed with DEV_JWT_SECRET is taken as well.
     """
-    token = _bearer(request)
     if token.startswith(PREFIX):
         return await _of_key(token, operation)
     try:
         if settings.environment != "prod" and _algorithm(token) == DEV_ALGORITHM:
             claims = _verify_dev_token(token, settings)
-            return Identity(_principal(claims, operation, DEV_TENANT_CLAIM, DEV_ROLES_CLAIM, DEV_GROUPS_CLAIM))
+            places = DEV_TENANT_CLAIM, DEV_ROLES_CLAIM, DEV_GROUPS_CLAIM
+            return Identity(_principal(claims, operation, *places), expires_at=_moment(claims["exp"]))
         claims = await verify(token, provider_keys(), settings)
         places = settings.oidc_tenant_claim, settings.oidc_roles_claim, settings.oidc_groups_claim
-        return Identity(_principal(claims, operation, *places))
+        return Identity(_principal(claims, operation, *places), expires_at=_moment(claims["exp"]))
     except TokenError as error:
         # The reason is for operators; the caller may be somebody who tries tokens.
         raise Unauthenticated("The token is not valid.", str(error)) from error
@@ -101,8 +103,9 @@ def provider_keys() -> KeySet:
     return key_set(get_settings())
 
 
-def _bearer(request: Request) -> str:
-    values = request.headers.getlist("authorization")
+def bearer(headers: Headers) -> str:
+    """Return the token or API key of a request's headers; raises Unauthenticated."""
+    values = headers.getlist("authorization")
     if len(values) != 1:
         reason = "several Authorization headers" if values else None
         raise Unauthenticated("Send exactly one Authorization header with a bearer token or API key.", reason)

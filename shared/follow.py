@@ -13,28 +13,13 @@ from redis.exceptions import RedisError
 from shared import logs
 from shared.problems import Problem
 from shared.stream_reader import StoredEvent, StreamUnreadableError, read
-from shared.streams import HEARTBEAT, StreamEvent, endings, key
+from shared.streams import StreamEvent, endings, key
 
 CHECK_SECONDS = 2.0
 """How often a reader that hears nothing asks PostgreSQL whether the turn has ended without a word in the stream."""
 ENDED = frozenset({"completed", "failed", "stopped"})
 
 ReadTurn = Callable[[], Awaitable[dict[str, Any]]]
-
-
-async def follow(
-    redis: Redis,
-    turn_id: UUID,
-    after: str,
-    read_turn: ReadTurn,
-    heartbeat_seconds: float,
-    *,
-    begun: bool = False,
-) -> AsyncGenerator[bytes, None]:
-    """Yield the turn's events after a position, with heartbeats, until it has ended; what came together travels together."""
-    async with aclosing(followed(redis, turn_id, after, read_turn, heartbeat_seconds, begun=begun)) as following:
-        async for events in following:
-            yield b"".join([event.encode() for event in events]) or HEARTBEAT
 
 
 async def followed(

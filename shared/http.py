@@ -135,7 +135,7 @@ class ProblemResponses:
 
         async def watch(message: "Message") -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            started = started or message["type"] in {"http.response.start", "websocket.accept"}
             await send(message)
 
         try:

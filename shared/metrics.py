@@ -4,7 +4,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Histogram
+    from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -15,6 +15,22 @@ def requests() -> "Counter":
     from prometheus_client import Counter
 
     return Counter("enterprise_agent_requests", "HTTP requests", ["method", "status"])
+
+
+@cache
+def frames() -> "Counter":
+    """Count what WebSocket clients asked for, by the frame's type and the code of its problem, or `ok`."""
+    from prometheus_client import Counter
+
+    return Counter("enterprise_agent_frames", "Frames of WebSocket clients", ["type", "code"])
+
+
+@cache
+def sockets() -> "Gauge":
+    """Tell how many WebSockets are open."""
+    from prometheus_client import Gauge
+
+    return Gauge("enterprise_agent_sockets", "Open WebSockets")
 
 
 @cache

@@ -50,6 +50,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     ),
     "no_model": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "No model can answer", "EA006"),
     "in_progress": ProblemType(HTTPStatus.CONFLICT, "The work is in progress elsewhere"),
+    "too_many_turns": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The socket follows as many turns as it may"),
     "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     "model_refused": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The model server refused the request"),
     "model_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The model server does not answer"),

@@ -1,27 +1,31 @@
-"""A function as a service. functions-framework's ASGI application has no lifespan and no probes: this adds them."""
+"""A function as a service. functions-framework's ASGI application has no lifespan, probes or WebSockets: this adds them."""
 
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
-from shared import health, logs, metrics
+from shared import health, logs, metrics, sockets
 from shared.runtime import runtime
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"})
 """A client may send any word as its method; a metric's labels are few."""
+SWITCHING_PROTOCOLS = 101
+"""The status of a WebSocket's handshake (RFC 6455, section 4.2.2)."""
+STARTS = {"http.response.start", "websocket.http.response.start"}
 
 
 class Service:
-    """A function as a service: its own requests, probes and metrics, and a lifespan that closes connections."""
+    """A function as a service: its own requests, WebSockets, probes and metrics, and a lifespan that closes connections."""
 
     def __init__(self, function: "ASGIApp", name: str) -> None:
         self._function = function
+        self._sockets = sockets.application(name)
         self._name = name
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
@@ -32,25 +36,27 @@ class Service:
             response = await health.ROUTES[scope["path"]]()
             await response(scope, receive, send)
         else:
-            await self._serve(scope, receive, send)
+            await self._serve(scope, receive, send, self._sockets if scope["type"] == "websocket" else self._function)
 
-    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    async def _serve(self, scope: "Scope", receive: "Receive", send: "Send", application: "ASGIApp") -> None:
         started = time.perf_counter()
         status = 500
-        request_id = Request(scope).headers.get("x-request-id") or uuid4().hex if scope["type"] == "http" else None
+        request_id = HTTPConnection(scope).headers.get("x-request-id") or uuid4().hex
 
         async def watch(message: "Message") -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] in STARTS:
                 status = message["status"]
-                if request_id is not None:
-                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("latin-1"))]
+            elif message["type"] == "websocket.accept":
+                status = SWITCHING_PROTOCOLS
+            if message["type"] in {*STARTS, "websocket.accept"}:
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode("latin-1"))]
             await send(message)
 
         try:
-            await self._function(scope, receive, watch)
+            await application(scope, receive, watch)
         finally:
-            method = scope.get("method", "")
+            method = "WEBSOCKET" if scope["type"] == "websocket" else scope.get("method", "")
             metrics.requests().labels(method if method in METHODS else "other", status).inc()
             logs.info(
                 "request",

@@ -9,10 +9,13 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from types import ModuleType
+
+    import uvicorn
 
     from shared.service import Service
 
@@ -20,6 +23,8 @@ KEEP_ALIVE_SECONDS = 620
 """Longer than Knative's queue-proxy keeps an idle connection to us, or it would send into a closed one (502)."""
 GRACEFUL_SHUTDOWN_SECONDS = 600
 """As long as a stream may last."""
+MAX_FRAME_BYTES = 1024 * 1024
+"""A WebSocket that sends a longer message is closed (1009)."""
 HIGHEST_PORT = 65535
 STARTUP_FAILED = 3
 """The exit status that uvicorn itself uses."""
@@ -52,6 +57,33 @@ def _import_redis() -> None:
         del modules["opentelemetry"]
 
 
+def websocket_protocol(**arguments: Any) -> "asyncio.Protocol":
+    """Return uvicorn's side of a WebSocket. The library is loaded by the first one: most functions never see any."""
+    from shared.websocket_protocol import WebSocketProtocol
+
+    return WebSocketProtocol(**arguments)
+
+
+def configuration(service: "Service", host: str, port: int) -> "uvicorn.Config":
+    """Return how uvicorn serves a function."""
+    import uvicorn
+
+    return uvicorn.Config(
+        service,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        ws=websocket_protocol,  # type: ignore[arg-type]  # it need not be a class
+        ws_max_size=MAX_FRAME_BYTES,
+        # Events are small: compressing each costs more than it saves, in time and in memory for each socket.
+        ws_per_message_deflate=False,
+    )
+
+
 def main() -> None:
     """Serve until SIGTERM; refuse to start with one message that names every wrong variable."""
     # What a start allocates stays: looking for garbage in it again and again would be a tenth of the time.
@@ -61,15 +93,10 @@ def main() -> None:
     import uvicorn
 
     service, port = _load()
-    config = uvicorn.Config(
+    config = configuration(
         service,
-        host=os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 - a container listens on its pod's address
-        port=port,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        os.environ.get("HOST", "0.0.0.0"),  # noqa: S104 - a container listens on its pod's address
+        port,
     )
     config.load()
     gc.freeze()

@@ -56,7 +56,11 @@ def traceparent(request: Request) -> str | None:
     """
     if (own := telemetry.traceparent()) is not None:
         return own
-    value = request.headers.get("traceparent", "")
+    return valid_traceparent(request.headers.get("traceparent", ""))
+
+
+def valid_traceparent(value: str) -> str | None:
+    """Return a trace context if it is one."""
     return value if TRACEPARENT.fullmatch(value) else None
 
 

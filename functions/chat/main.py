@@ -4,7 +4,7 @@ from functions_framework.aio import http
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.chat import conversations, sharing, turns
+from functions.chat import conversations, sharing, sockets, turns
 from functions.chat.models import (
     Accepted,
     Conversation,
@@ -20,6 +20,7 @@ from functions.chat.models import (
     Turn,
 )
 from shared.http import Operation, application
+from shared.sockets import websocket
 
 STREAM = "text/event-stream"
 
@@ -147,6 +148,7 @@ APPLICATION = application(
 )
 
 
+@websocket("/ws", sockets.converse)
 @http
 async def chat(_: Request) -> Response:
     """Serve the function's HTTP requests."""

@@ -1,7 +1,7 @@
 """The operations on turns. Every rule is in the database: here requests are read, and answers and streams written."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -14,13 +14,14 @@ from shared import logs, metrics
 from shared.access import Admission, admitted, call
 from shared.embeddings import embed_question
 from shared.event_stream import HEADERS, EventStreamResponse
-from shared.follow import follow
+from shared.follow import followed
 from shared.http import read_json
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
-from shared.streams import BEGINNING, POSITION, StreamEvent
+from shared.stream_reader import StoredEvent
+from shared.streams import BEGINNING, HEARTBEAT, POSITION, StreamEvent
 from shared.turns import begin, idempotency_key, timings, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -31,7 +32,17 @@ async def ask(request: Request) -> Response:
     admission = admitted(request)
     question = await read_json(request, Question, MAX_BODY_BYTES)
     key = idempotency_key(request)
+    accepted, steps = await accept(admission, question, key, traceparent(request))
+    return _answer(admission, accepted, steps, streamed=question.stream)
 
+
+async def accept(
+    admission: Admission, question: Question, key: str | None, trace: str | None
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Begin the turn of a question, with an idempotency key and a trace context where there are any; raises Problem.
+
+    Returns what was accepted (`Accepted`), and the seconds that each step took.
+    """
     begun = time.perf_counter()
     embedding = await embed_question(question.message, get_settings())
     embedded = time.perf_counter()
@@ -46,13 +57,15 @@ async def ask(request: Request) -> Response:
         p_idempotency_key=key,
         p_max_tokens=question.max_tokens,
         p_model=question.model,
-        p_traceparent=traceparent(request),
+        p_traceparent=trace,
         p_parent_id=question.parent_id,
         p_edits=question.edits,
         p_timings=timings(admission, embedding=embedded - begun),
     )
     steps = {"embedding": embedded - begun, "begin_turn": time.perf_counter() - embedded}
-    return _answer(admission, accepted, steps, streamed=question.stream)
+    for step, seconds in steps.items():
+        metrics.steps().labels(step).observe(seconds)
+    return accepted, steps
 
 
 async def regenerate(request: Request) -> Response:
@@ -72,13 +85,13 @@ async def regenerate(request: Request) -> Response:
         p_traceparent=traceparent(request),
         p_timings=timings(admission),
     )
-    return _answer(admission, accepted, {"begin_turn": time.perf_counter() - begun}, streamed=wanted.stream)
+    steps = {"begin_turn": time.perf_counter() - begun}
+    metrics.steps().labels("begin_turn").observe(steps["begin_turn"])
+    return _answer(admission, accepted, steps, streamed=wanted.stream)
 
 
 def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, float], *, streamed: bool) -> Response:
     """Return the stream of a turn that has begun, or that it was accepted; `steps` took seconds."""
-    for step, seconds in steps.items():
-        metrics.steps().labels(step).observe(seconds)
     turn_id = accepted["turn_id"]
     headers = {
         **HEADERS,
@@ -88,13 +101,13 @@ def _answer(admission: Admission, accepted: dict[str, Any], steps: dict[str, flo
     }
     if not streamed:
         return JSONResponse(accepted, status_code=202, headers=headers)
-    return EventStreamResponse(_events(admission.principal, UUID(turn_id), BEGINNING, accepted), headers)
+    return EventStreamResponse(_encoded(events(admission.principal, UUID(turn_id), BEGINNING, accepted)), headers)
 
 
 async def show(request: Request) -> Response:
     """Tell how a turn stands or ended."""
     admission = admitted(request)
-    return JSONResponse(await _read(admission.principal, request.path_params["turn_id"]))
+    return JSONResponse(await read(admission.principal, request.path_params["turn_id"]))
 
 
 async def trace(request: Request) -> Response:
@@ -109,49 +122,60 @@ async def resume(request: Request) -> Response:
     after = request.headers.get("last-event-id", BEGINNING)
     if not POSITION.fullmatch(after):
         raise Problem("invalid_request", "Last-Event-ID is not a position of this stream.")
-    await _read(admission.principal, turn_id)
+    await read(admission.principal, turn_id)
     return EventStreamResponse(
-        _events(admission.principal, turn_id, after, None), {**HEADERS, "X-Turn-Id": str(turn_id)}
+        _encoded(events(admission.principal, turn_id, after, None)), {**HEADERS, "X-Turn-Id": str(turn_id)}
     )
 
 
 async def stop(request: Request) -> Response:
     """End a turn."""
-    admission = admitted(request)
+    return JSONResponse(await end(admitted(request).principal, request.path_params["turn_id"]))
+
+
+async def end(principal: Principal, turn_id: UUID) -> dict[str, Any]:
+    """End a turn (`Turn`); raises Problem."""
     database = await runtime.database()
-    turn = await database.call_releasing_early(
-        "chat.stop_turn", admission.principal, p_turn_id=request.path_params["turn_id"]
-    )
-    return JSONResponse(turn)
+    turn: dict[str, Any] = await database.call_releasing_early("chat.stop_turn", principal, p_turn_id=turn_id)
+    return turn
 
 
-async def _read(principal: Principal, turn_id: UUID) -> dict[str, Any]:
+async def read(principal: Principal, turn_id: UUID) -> dict[str, Any]:
+    """Return how a turn stands or ended (`Turn`); raises Problem."""
     database = await runtime.database()
     turn: dict[str, Any] = await database.call("chat.read_turn", principal, p_turn_id=turn_id)
     return turn
 
 
-async def _events(
+async def events(
     principal: Principal, turn_id: UUID, after: str, accepted: dict[str, Any] | None
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[Sequence[StreamEvent | StoredEvent], None]:
+    """Yield a turn's events after a position, first what was `accepted` if it has just begun; none where a heartbeat is due."""
     if accepted is not None:
-        yield StreamEvent("turn.accepted", accepted).encode()
+        yield [StreamEvent("turn.accepted", accepted)]
 
     async def read_turn() -> dict[str, Any]:
-        return await _read(principal, turn_id)
+        return await read(principal, turn_id)
 
     heartbeat = get_settings().stream_heartbeat_seconds
     begun = accepted is None or accepted["replayed"]
     try:
-        async with aclosing(follow(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun)) as following:
-            async for chunk in following:
-                yield chunk
+        async with aclosing(followed(runtime.redis(), turn_id, after, read_turn, heartbeat, begun=begun)) as following:
+            async for told in following:
+                yield told
     except Problem as problem:
         # The answer has begun, so it is told as an event: for one, the turn was deleted while its reader waited.
         metrics.problems().labels(problem.code).inc()
         logs.warning("stream_ended", turn_id=turn_id, code=problem.code, detail=problem.detail)
         failure = {"code": problem.code, "detail": problem.detail, "turn_id": str(turn_id)}
-        yield StreamEvent("turn.failed", failure).encode()
+        yield [StreamEvent("turn.failed", failure)]
+
+
+async def _encoded(telling: AsyncGenerator[Sequence[StreamEvent | StoredEvent], None]) -> AsyncGenerator[bytes, None]:
+    """Yield the events as server-sent events; what came together travels together."""
+    async with aclosing(telling):
+        async for told in telling:
+            yield b"".join([event.encode() for event in told]) or HEARTBEAT
 
 
 def _server_timing(admission: Admission, steps: dict[str, float]) -> str:

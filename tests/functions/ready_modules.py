@@ -1,6 +1,7 @@
 """Makes an entry point ready and lists what it loaded: `python -m tests.functions.ready_modules SOURCE TARGET`.
 
-It goes through the interface that the HTTP server uses (ASGI), without one: lifespan startup, then GET /health/ready.
+It goes through the interface that the HTTP server uses (ASGI), with one that is configured and not started: lifespan startup,
+then GET /health/ready.
 Prints a JSON object: `status` of that request, `modules` of the process.
 """
 
@@ -9,7 +10,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from shared.serving import build
+from shared.serving import build, configuration
 
 if TYPE_CHECKING:
     from starlette.types import Message
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 async def main(source: str, target: str) -> None:
     service = build(source, target)
+    configuration(service, "127.0.0.1", 0).load()
     commands: asyncio.Queue[Message] = asyncio.Queue()
     told: asyncio.Queue[Message] = asyncio.Queue()
     lifespan = asyncio.create_task(service({"type": "lifespan", "asgi": {"version": "3.0"}}, commands.get, told.put))

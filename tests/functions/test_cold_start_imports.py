@@ -24,6 +24,7 @@ NEEDED_LATER = (
     "prometheus_client",
     "semantic_text_splitter",
     "sqlalchemy",
+    "websockets",
 )
 ENTRY_POINTS = [
     ("functions/chat/main.py", "chat"),

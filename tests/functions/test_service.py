@@ -203,7 +203,7 @@ async def test_log_lines_are_json_and_hold_no_secret(
     upstream.chat = stream(*text("Half")[:1], cut=True)
     upstream.embeddings = status(500)
     await platform.ask("What is the limit?")
-    monkeypatch.setattr("functions.chat.turns._read", None)
+    monkeypatch.setattr("functions.chat.turns.read", None)
     failed = await platform.call("chat", "GET", f"/turns/{turn}")
     assert (failed.status, failed.code()) == (500, "internal_error")
     assert b"NoneType" not in failed.body

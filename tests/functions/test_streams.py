@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import generation
-from shared.follow import follow
+from shared.follow import followed
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import BEGINNING, TurnWriter, key
@@ -129,7 +129,7 @@ async def test_several_readers_of_a_turn_have_the_same_and_one_that_does_not_rea
     monkeypatch.setattr("shared.streams.COALESCE_SECONDS", 0)
     upstream.chat, _, gate = in_two_parts("One ", *(f"{number} " for number in range(50)))
     turn = await platform.begin()
-    following = follow(runtime.redis(), UUID(turn), BEGINNING, lambda: platform.read(turn), heartbeat_seconds=3600)
+    following = followed(runtime.redis(), UUID(turn), BEGINNING, lambda: platform.read(turn), heartbeat_seconds=3600)
     beginning = asyncio.create_task(anext(following))
     reading = [asyncio.create_task(platform.follow(turn)) for _ in range(5)]
     delivering = asyncio.create_task(platform.deliver())
@@ -138,7 +138,8 @@ async def test_several_readers_of_a_turn_have_the_same_and_one_that_does_not_rea
     whole, *others = await asyncio.gather(*reading)
     assert all(other == whole for other in others)
     assert [reply.status for reply in await delivering] == [200]
-    assert events(first + b"".join([chunk async for chunk in following])) == whole
+    rest = [event async for told in following for event in told]
+    assert events(b"".join(event.encode() for event in (*first, *rest))) == whole
 
 
 async def test_an_end_that_is_stored_before_it_is_written_begins_nothing_again(
@@ -162,7 +163,8 @@ async def test_an_end_that_is_stored_before_it_is_written_begins_nothing_again(
     monkeypatch.setattr(generation, "_tell_end", tell_end)
     turn_id = await platform.begin()
     delivering = asyncio.create_task(platform.deliver())
-    told = b"".join([part async for part in follow(runtime.redis(), UUID(turn_id), BEGINNING, read_turn, 3600)])
+    following = followed(runtime.redis(), UUID(turn_id), BEGINNING, read_turn, 3600)
+    told = b"".join([event.encode() async for together in following for event in together])
     await delivering
     assert written.is_set()
     assert [event.name for event in events(told)] == ["turn.started", "turn.delta", "turn.citations", "turn.completed"]

@@ -103,10 +103,10 @@ class User:
     def __init__(self, platform: Platform, session: aiohttp.ClientSession, tenant: UUID, subject: str = "demo") -> None:
         self.platform = platform
         self.tenant = tenant
-        self._session = session
-        token = platform.stack.token_for(tenant, subject=subject)
-        platform.issued.add(token)
-        self._headers = {"Authorization": f"Bearer {token}"}
+        self.session = self._session = session
+        self.token = platform.stack.token_for(tenant, subject=subject)
+        platform.issued.add(self.token)
+        self._headers = {"Authorization": f"Bearer {self.token}"}
 
     @asynccontextmanager
     async def ask(self, message: str, *, key: str | None = None) -> AsyncIterator[Connection]:

@@ -10,6 +10,7 @@ from redis import Redis
 from tests.stack.conftest import QUESTION
 from tests.stack.platform import Platform
 from tests.stack.reader import Transcript, User
+from tests.stack.talk import talk
 
 
 async def assert_whole(platform: Platform, user: User, seen: Transcript) -> None:
@@ -147,3 +148,24 @@ async def test_the_ingestion_worker_dies_and_the_document_is_indexed_once(platfo
     ]
     ordinals = platform.query("SELECT ordinal FROM rag.chunks WHERE document_id = %s ORDER BY ordinal", [document])
     assert ordinals == [(n,) for n in range(1, 65)]
+
+
+async def test_chat_dies_and_a_websocket_of_its_successor_resumes_every_turn(platform: Platform, user: User) -> None:
+    seen = {ref: Transcript() for ref in ("a", "b")}
+    async with talk(user) as socket:
+        for ref in seen:
+            await socket.ask(ref, QUESTION)
+        while not all(transcript.names.count("turn.delta") >= 3 for transcript in seen.values()):
+            await socket.hear(seen)
+        platform.kill("chat")
+        with pytest.raises(ConnectionError):
+            await socket.hear_the_end(seen)
+    assert not any(transcript.ended for transcript in seen.values()), "the answers were too short to be interrupted"
+    async with talk(user) as socket:
+        for ref, transcript in seen.items():
+            await socket.resume(ref, transcript)
+        await socket.hear_the_end(seen)
+    for transcript in seen.values():
+        assert transcript.kinds() == ["turn.accepted", "turn.started", "turn.delta", "turn.citations", "turn.completed"]
+        assert platform.attempts(transcript.turn) == 1
+        await assert_whole(platform, user, transcript)
