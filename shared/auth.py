@@ -25,6 +25,8 @@ DEV_ROLES_CLAIM = "roles"
 DEV_GROUPS_CLAIM = "groups"
 MAX_TOKEN_BYTES = 8192
 MAX_NAME_CHARS = 255
+KNOWN_KEY_SECONDS = 30.0
+MAX_KNOWN_KEYS = 10_000
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,42 @@ async def _of_key(text: str, operation: str) -> Identity:
     key = ApiKey.parse(text)
     if key is None:
         raise Unauthenticated("The API key is not valid.", "malformed key")
+    digest = key.digest()
+    known = _known_keys.get((key.tenant_id, key.key_id, digest))
+    if known is None or known.until < time.monotonic():
+        known = await _ask_for_key(key, digest)
+    principal = Principal(key.tenant_id, known.subject, operation, api_key_id=key.key_id, api_key_sha256=digest)
+    return Identity(principal, known.rate_limit_per_minute)
+
+
+@dataclass(frozen=True)
+class _KnownKey:
+    """What the database has said of a key, and until when it is not asked again (monotonic seconds)."""
+
+    subject: str
+    rate_limit_per_minute: int | None
+    until: float
+
+
+_known_keys: dict[tuple[UUID, UUID, bytes], _KnownKey] = {}
+"""Keys that were good a moment ago. Whether one still is, PostgreSQL decides with each call (core.enter), by its secret too."""
+
+
+async def _ask_for_key(key: ApiKey, digest: bytes) -> _KnownKey:
     database = await runtime.database()
-    known = await database.call(
-        "core.authenticate_key", p_tenant_id=key.tenant_id, p_key_id=key.key_id, p_secret_sha256=key.digest()
+    answer = await database.call(
+        "core.authenticate_key", p_tenant_id=key.tenant_id, p_key_id=key.key_id, p_secret_sha256=digest
     )
-    if "refused" in known:
-        reason = f"{known['refused']}: {key.key_id}"
-        raise Unauthenticated("The API key is not valid.", reason, key.tenant_id if known["authentic"] else None)
-    principal = Principal(key.tenant_id, known["subject"], operation, api_key_id=key.key_id)
-    return Identity(principal, known["rate_limit_per_minute"])
+    place = key.tenant_id, key.key_id, digest
+    if "refused" in answer:
+        _known_keys.pop(place, None)
+        reason = f"{answer['refused']}: {key.key_id}"
+        raise Unauthenticated("The API key is not valid.", reason, key.tenant_id if answer["authentic"] else None)
+    if len(_known_keys) >= MAX_KNOWN_KEYS:
+        _known_keys.clear()
+    known = _KnownKey(answer["subject"], answer["rate_limit_per_minute"], time.monotonic() + KNOWN_KEY_SECONDS)
+    _known_keys[place] = known
+    return known
 
 
 def _algorithm(token: str) -> object:

@@ -3,8 +3,10 @@
 import json
 import math
 import select
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Self
 
 import psycopg
@@ -16,6 +18,8 @@ from shared.principal import Actor, Principal
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
 POOL_TIMEOUT_SECONDS = 5.0
+TRUSTED_SECONDS = 0.05
+"""A connection that answered so recently is taken to be open."""
 UNAVAILABLE = ("08", "53", "57")
 """SQLSTATE classes connection exception, insufficient resources and operator intervention."""
 
@@ -32,8 +36,9 @@ class Database:
     """
 
     def __init__(self, dsn: str, *, pool_size: int) -> None:
-        self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
             dsn,
+            connection_class=_Connection,
             min_size=0,
             max_size=pool_size,
             timeout=POOL_TIMEOUT_SECONDS,
@@ -69,9 +74,9 @@ class Database:
     async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
         """Return the one value of a function that locks a row which many want; otherwise as `call`.
 
-        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one, in
-        a round trip of its own, waits: the log is one sequence, so what is on disk after the second includes the first. The
-        caller is not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
+        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one waits,
+        in the same round trip: the log is one sequence, so what is on disk after the second includes the first. The caller is
+        not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
         """
         rows = await self._rows(function, actor, arguments, early=True)
         return next(iter(rows[0].values()))
@@ -83,15 +88,12 @@ class Database:
     async def _rows(
         self, function: str, actor: Actor | None, arguments: Mapping[str, object], *, early: bool = False
     ) -> list[Row]:
-        query = sql.SQL("SELECT * FROM {}({})").format(
-            sql.Identifier(*function.split(".")),
-            sql.SQL(", ").join(
-                sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments
-            ),
-        )
+        query = _statement(function, tuple(arguments))
         try:
             async with self._pool.connection() as connection:
-                return await _run(connection, query, arguments, actor, early=early)
+                rows = await _run(connection, query, arguments, actor, early=early)
+                connection.used_at = time.monotonic()
+                return rows
         except PoolTimeout as error:
             raise unavailable() from error
         except psycopg.Error as error:
@@ -104,11 +106,32 @@ class Database:
             raise
 
 
-async def _check_open(connection: AsyncConnection[Row]) -> None:
+class _Connection(AsyncConnection[Row]):
+    """A connection that knows when it was last of use (monotonic seconds)."""
+
+    used_at = -math.inf
+
+
+@cache
+def _statement(function: str, arguments: tuple[str, ...]) -> sql.SQL:
+    """Return the call of a function with named arguments; there are as many as there are calls in the code."""
+    composed = sql.SQL("SELECT * FROM {}({})").format(
+        sql.Identifier(*function.split(".")),
+        sql.SQL(", ").join(
+            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments
+        ),
+    )
+    return sql.SQL(composed.as_string())
+
+
+async def _check_open(connection: _Connection) -> None:
     """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
 
     This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
+    One that was just used is not asked.
     """
+    if time.monotonic() - connection.used_at < TRUSTED_SECONDS:
+        return
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)
     if readable.poll(0):
@@ -117,7 +140,7 @@ async def _check_open(connection: AsyncConnection[Row]) -> None:
         raise psycopg.OperationalError("the server closed the connection")
 
 
-ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s, %s)"
+ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s, %s, %s)"
 ENTER_FUNCTION = "SELECT core.enter_function(%s, %s)"
 COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
 WAIT_FOR_DISK = "SELECT pg_logical_emit_message(true, 'flush', '')"
@@ -125,17 +148,19 @@ WAIT_FOR_DISK = "SELECT pg_logical_emit_message(true, 'flush', '')"
 
 
 async def _run(
-    connection: AsyncConnection[Row],
-    query: sql.Composed,
+    connection: _Connection,
+    query: sql.SQL,
     arguments: Mapping[str, object],
     actor: Actor | None,
     *,
     early: bool,
 ) -> list[Row]:
+    """Run a call, in one round trip: a pipeline is one transaction, unless one is begun and committed within it."""
     if actor is None:
         return await (await connection.execute(query, arguments)).fetchall()
     async with connection.pipeline():
         if early:
+            await connection.execute("BEGIN")
             await connection.execute(COMMIT_EARLY)
         if isinstance(actor, Principal):
             await connection.execute(
@@ -150,15 +175,17 @@ async def _run(
                     actor.email,
                     actor.api_key_id,
                     actor.issued_at,
+                    actor.api_key_sha256,
                 ),
             )
         else:
             await connection.execute(ENTER_FUNCTION, (actor.tenant_id, actor.function))
         cursor = await connection.execute(query, arguments)
-        rows = await cursor.fetchall()
-    if early:
-        await connection.execute(WAIT_FOR_DISK)
-    return rows
+        if early:
+            # The locks are gone with this; a transaction of its own waits for the disk.
+            await connection.execute("COMMIT")
+            await connection.execute(WAIT_FOR_DISK)
+    return await cursor.fetchall()
 
 
 def unavailable() -> Problem:

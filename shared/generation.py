@@ -130,9 +130,13 @@ async def run(
     `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands.
     """
     database = await runtime.database()
-    writer = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], get_settings().stream_ttl_seconds)
+    # Who is answered in one piece reads no stream; it is there for others, a moment later.
+    eager = event is not None or listener is not None
+    ttl = get_settings().stream_ttl_seconds
+    writer = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], ttl, eager=eager)
     attempt = Run(database, actor, job, writer, event, listener)
-    logs.info("job_begun", model=job["model"], **attempt.ids())
+    if event is not None:
+        logs.info("job_claimed", model=job["model"], **attempt.ids())
     if job["attempt"] > 1:
         writer.put("turn.restarted", {"attempt": job["attempt"]})
     writer.put("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})

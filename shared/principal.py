@@ -21,6 +21,8 @@ class Principal:
     name: str | None = None
     email: str | None = None
     api_key_id: UUID | None = None
+    api_key_sha256: bytes | None = None
+    """Of the key's secret: a key whose secret has been replaced is not good any more."""
     issued_at: datetime | None = None
     """When the token was issued: an older one does not bring former roles back."""
 

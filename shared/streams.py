@@ -88,7 +88,10 @@ class TurnWriter:
     PostgreSQL.
     """
 
-    def __init__(self, redis: Redis, turn_id: UUID | str, attempt: int, ttl_seconds: int) -> None:
+    def __init__(
+        self, redis: Redis, turn_id: UUID | str, attempt: int, ttl_seconds: int, *, eager: bool = True
+    ) -> None:
+        """Write at once what a reader waits for, or, where nobody reads, with what comes in the next COALESCE_SECONDS."""
         self._batch = _batch(redis)
         self._redis = redis
         self._key = key(turn_id)
@@ -98,6 +101,7 @@ class TurnWriter:
         self._text: list[str] = []
         self._speaks = False
         self._entries = 0
+        self._eager = eager
         self.broken = False
 
     def put(self, event: str, data: dict[str, Any]) -> asyncio.Future[None]:
@@ -107,7 +111,7 @@ class TurnWriter:
         """
         self._end_text()
         self._events.append((event, json.dumps(data)))
-        return self._batch.add(self, self._redis, at_once=True)
+        return self._batch.add(self, self._redis, at_once=self._eager)
 
     async def write(self, event: str, data: dict[str, Any]) -> None:
         """Append an event as `put` does, and return when it was sent.
@@ -122,7 +126,7 @@ class TurnWriter:
         if not self._speaks:
             self._speaks = True
             self._end_text()
-            self._batch.add(self, self._redis, at_once=True)
+            self._batch.add(self, self._redis, at_once=self._eager)
         elif len(self._text) == 1:
             self._batch.add(self, self._redis, at_once=False)
 

@@ -17,7 +17,7 @@ def is_storable(text: str) -> bool:
 
 def storable(text: str) -> str:
     """Return the text without NUL characters, and with U+FFFD for lone surrogates."""
-    return Cleaner().clean(text, final=True)
+    return text if text.isascii() and NUL not in text else Cleaner().clean(text, final=True)
 
 
 class Cleaner:
@@ -25,10 +25,15 @@ class Cleaner:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-16-le")("replace")
+        self._waits = False
 
     def clean(self, piece: str, *, final: bool = False) -> str:
         """Return the piece, without a half pair that waits for the next one unless this is the last."""
-        return self._decoder.decode(piece.encode("utf-16-le", "surrogatepass"), final).replace(NUL, "")
+        if piece.isascii() and NUL not in piece and not self._waits:
+            return piece
+        cleaned = self._decoder.decode(piece.encode("utf-16-le", "surrogatepass"), final).replace(NUL, "")
+        self._waits = bool(self._decoder.getstate()[0])
+        return cleaned
 
 
 def _says_something(text: str) -> str:

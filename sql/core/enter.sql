@@ -4,7 +4,7 @@
 CREATE OR REPLACE FUNCTION core.enter(
   p_tenant_id uuid, p_subject text, p_operation text,
   p_roles text[] DEFAULT '{}', p_groups text[] DEFAULT '{}', p_name text DEFAULT NULL, p_email text DEFAULT NULL,
-  p_api_key_id uuid DEFAULT NULL, p_issued_at timestamptz DEFAULT NULL
+  p_api_key_id uuid DEFAULT NULL, p_issued_at timestamptz DEFAULT NULL, p_api_key_sha256 bytea DEFAULT NULL
 )
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -29,7 +29,10 @@ BEGIN
   SELECT * INTO v_user FROM core.users AS u WHERE u.tenant_id = p_tenant_id AND u.subject = p_subject;
   IF p_api_key_id IS NOT NULL THEN
     SELECT * INTO v_key FROM core.api_keys AS k WHERE k.tenant_id = p_tenant_id AND k.id = p_api_key_id AND k.user_id = v_user.id;
-    IF NOT FOUND OR core.key_refusal(v_key) IS NOT NULL THEN
+    -- The secret too: whoever was told that it is good may ask for a moment without asking for it again.
+    IF NOT FOUND OR core.key_refusal(v_key) IS NOT NULL
+      OR NOT (p_api_key_sha256 IS NULL OR p_api_key_sha256 = v_key.secret_sha256
+              OR coalesce(p_api_key_sha256 = v_key.previous_sha256 AND v_key.previous_until > now(), false)) THEN
       PERFORM ops.raise_problem('unauthenticated', 'The API key is not valid.');
     END IF;
   ELSIF v_user.kind = 'service' THEN
@@ -76,6 +79,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz) IS
+COMMENT ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz, bytea) IS
   'Admits a request to an operation and sets whom its transaction acts for; the first token provisions the user. Raises tenant_unset, tenant_suspended, unauthenticated, user_disabled, forbidden.';
-GRANT EXECUTE ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz) TO app;
+GRANT EXECUTE ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz, bytea) TO app;
