@@ -22,7 +22,7 @@ from shared.principal import Worker
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
-from shared.streams import TurnWriter, endings
+from shared.streams import TurnWriter, drain, endings
 from shared.upstream import Delta, UpstreamError, Usage, stream
 
 END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
@@ -130,6 +130,7 @@ async def run(
     `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands.
     """
     database = await runtime.database()
+    runtime.before_close(_drain)
     # Who is answered in one piece reads no stream; it is there for others, a moment later.
     eager = event is not None or listener is not None
     ttl = get_settings().stream_ttl_seconds
@@ -223,6 +224,12 @@ async def _leave() -> None:
     for task in list(_running):
         task.cancel()
     await asyncio.gather(*_running, return_exceptions=True)
+    await _drain()
+
+
+async def _drain() -> None:
+    """Let what was told of turns reach Redis."""
+    await drain(runtime.redis())
 
 
 async def _generate(run: Run) -> None:

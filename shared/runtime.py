@@ -55,14 +55,15 @@ class Runtime:
         return self._http
 
     def before_close(self, leave: Callable[[], Awaitable[None]]) -> None:
-        """Have something done before the connections are closed, once."""
+        """Have something done before the connections are closed, once and in the order of the first wish."""
         self._leaving[leave] = None
 
     async def close(self) -> None:
         """Close what was opened."""
         while self._leaving:
-            leave, _ = self._leaving.popitem()
+            leave = next(iter(self._leaving))
             await leave()
+            del self._leaving[leave]
         if self._database is not None:
             await self._database.close()
         if self._redis is not None:

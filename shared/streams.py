@@ -165,7 +165,7 @@ class Batch:
         self._writers: dict[TurnWriter, None] = {}
         self._sent: asyncio.Future[None] | None = None
         self._urgent = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.sending: asyncio.Task[None] | None = None
         self._sent_at = -math.inf
 
     def add(self, writer: TurnWriter, redis: Redis, *, at_once: bool) -> asyncio.Future[None]:
@@ -175,8 +175,8 @@ class Batch:
             self._urgent.set()
         if self._sent is None:
             self._sent = asyncio.get_running_loop().create_future()
-        if self._task is None:
-            self._task = asyncio.create_task(self._run(redis))
+        if self.sending is None:
+            self.sending = asyncio.create_task(self._run(redis))
         return self._sent
 
     async def _run(self, redis: Redis) -> None:
@@ -196,7 +196,7 @@ class Batch:
                     if sent is not None:
                         sent.set_result(None)
         finally:
-            self._task = None
+            self.sending = None
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:
@@ -237,6 +237,13 @@ def _batch(redis: Redis) -> Batch:
     if redis not in _batches:
         _batches[redis] = Batch()
     return _batches[redis]
+
+
+async def drain(redis: Redis) -> None:
+    """Return when all that waits for a client was sent; its owner closes it after this."""
+    batch = _batches.get(redis)
+    while batch is not None and batch.sending is not None:
+        await batch.sending
 
 
 def endings(turn: dict[str, Any]) -> list[StreamEvent]:

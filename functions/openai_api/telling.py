@@ -49,7 +49,7 @@ class Told:
         self._created = int(datetime.fromisoformat(accepted["created_at"]).timestamp())
 
     def _headers(self) -> dict[str, str]:
-        return {"X-Turn-Id": str(self._turn_id), "openai-processing-ms": "0"}
+        return {"X-Turn-Id": str(self._turn_id)}
 
     async def _read(self) -> dict[str, Any]:
         database = await runtime.database()
@@ -159,8 +159,13 @@ class Stream(Told):
                 yield HEARTBEAT
             elif pieces := self._heard.take():
                 yield b"".join(self._pieces(pieces))
-        if (run := self._heard.run) is not None and run.exception() is not None and self._heard.said:
-            raise Problem("in_progress", "The answer is begun again elsewhere: read it as the turn X-Turn-Id.")
+        run = self._heard.run
+        if run is not None and not run.cancelled() and run.exception() is not None:
+            # The lease was lost: the answer goes on elsewhere, from its beginning.
+            if self._heard.said:
+                raise Problem("in_progress", "The answer was begun again: read it as the turn X-Turn-Id.")
+            async for chunk in self._told():
+                yield chunk
 
     def _pieces(self, deltas: Iterable[Delta]) -> Iterable[bytes]:
         for delta in deltas:

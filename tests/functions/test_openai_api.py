@@ -461,7 +461,10 @@ async def test_a_request_has_an_id(platform: Platform) -> None:
     assert given.headers["x-request-id"] == "abc-1"
 
 
-async def test_a_job_whose_lease_is_lost_is_told_from_where_it_goes_on(platform: Platform, upstream: Upstream) -> None:
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_a_job_whose_lease_is_lost_is_told_from_where_it_goes_on(
+    platform: Platform, upstream: Upstream, streamed: bool
+) -> None:
     """Another worker takes the job over while this process was not heard of: the client still gets the whole answer."""
     begun = asyncio.Event()
     calls = 0
@@ -475,13 +478,19 @@ async def test_a_job_whose_lease_is_lost_is_told_from_where_it_goes_on(platform:
         await stream(*text("Fine."))(reply, request)
 
     upstream.chat = silent_at_first
-    asking = asyncio.create_task(post(platform, {"model": STANDARD, "messages": QUESTION}))
+    asking = asyncio.create_task(post(platform, {"model": STANDARD, "messages": QUESTION, "stream": streamed}))
     await begun.wait()
     with platform.database.connect() as operator:
         operator.run("UPDATE inference.jobs SET leased_until = now() - interval '1 second', leased_by = 'elsewhere'")
     await platform.tick()
     await platform.deliver()
     reply = await asking
-    assert (reply.status, reply.json()["choices"][0]["message"]["content"]) == (200, "Fine.")
+    assert reply.status == 200, reply
+    if streamed:
+        pieces = [json.loads(line[6:]) for line in reply.body.decode().splitlines() if line.startswith("data: {")]
+        told = "".join(choice["delta"].get("content") or "" for piece in pieces for choice in piece["choices"])
+    else:
+        told = reply.json()["choices"][0]["message"]["content"]
+    assert told == "Fine."
     assert (await platform.read(reply.headers["x-turn-id"]))["charged_tokens"] == 15
     assert platform.held() == 0
