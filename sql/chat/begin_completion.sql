@@ -32,7 +32,6 @@ DECLARE
   v_passages integer := 0;
   v_timings jsonb := p_timings;
 BEGIN
-  PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = v_user FOR KEY SHARE;
   IF p_idempotency_key IS NOT NULL THEN
     v_request := sha256(convert_to(jsonb_build_array(p_messages, p_parameters, p_model, p_max_tokens, p_collections)::text, 'UTF8'));
     v_earlier := chat.earlier_turn(p_idempotency_key, v_request);

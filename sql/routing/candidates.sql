@@ -10,7 +10,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   WITH tiers AS (
     SELECT t.tier, t.rank FROM (VALUES ('light', 1), ('standard', 2), ('heavy', 3)) AS t (tier, rank)
-  ), room AS (
+  ), room AS MATERIALIZED (
     SELECT budget.cost_room() AS micros
   )
   SELECT row_number() OVER (ORDER BY tiers.rank DESC, m.name = p_preferred DESC NULLS LAST, m.name = ops.setting('model_' || m.tier) DESC,
