@@ -1,6 +1,8 @@
 """HTTP functions: a table of operations becomes routes, an OpenAPI document, and problem documents for whatever goes wrong."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from html import escape
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
+DRAIN_SECONDS = 1.0
 MAX_ERRORS = 20
 MAX_FIELD_CHARS = 200
 PUBLIC = "public"
@@ -67,16 +70,25 @@ class Operation:
     """Query and header parameters, as `query:name` or `header:Name`."""
 
 
-def application(
-    title: str, operations: Sequence[Operation], render: Callable[[Problem], Response] = Problem.response
-) -> Response:
+@dataclass(frozen=True)
+class Errors:
+    """The form in which a function tells its problems."""
+
+    render: Callable[[Problem], Response]
+    content_type: str
+    description: str
+
+
+PROBLEM_DOCUMENTS = Errors(Problem.response, "application/problem+json", "A problem document (RFC 9457)")
+
+
+def application(title: str, operations: Sequence[Operation], errors: Errors = PROBLEM_DOCUMENTS) -> Response:
     """Return the ASGI application of an HTTP function.
 
-    It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`. `render` gives problems another form
-    than RFC 9457's, where a function's clients know another one.
+    It serves its operations, `/openapi.json`, and outside prod a page of them at `/docs`.
     """
     # Made when it is first asked for: building the schemas costs time that a starting function has better use for.
-    document = cache(partial(openapi, title, operations))
+    document = cache(partial(openapi, title, operations, errors))
 
     async def serve_document(_: Request) -> Response:
         return JSONResponse(document())
@@ -93,7 +105,7 @@ def application(
         routes.append(Route("/docs", serve_page, methods=["GET"]))
     # Browsers of the listed origins only; a bearer token is no credential in the sense of CORS, so that no cookie is sent.
     answering = CORSMiddleware(
-        telemetry.Requests(ProblemResponses(Router(_merged(routes), redirect_slashes=False), render)),
+        telemetry.Requests(ProblemResponses(Router(_merged(routes), redirect_slashes=False), errors.render)),
         allow_origins=get_settings().cors_allowed_origins,
         allow_methods=METHODS,
         allow_headers=REQUEST_HEADERS,
@@ -188,15 +200,27 @@ async def refuse(request: Request, error: Exception) -> Response:
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body, of at most `limit` bytes; raises Problem `request_too_large` as soon as it is longer."""
     too_large = Problem("request_too_large", f"At most {limit} bytes are taken.")
-    declared = request.headers.get("content-length", "0")
+    declared, parts = request.headers.get("content-length", "0"), request.stream()
     if declared.isdigit() and int(declared) > limit:
+        # Who asks first has not begun to send.
+        if "expect" not in request.headers:
+            await _drain(parts)
         raise too_large
     body = bytearray()
-    async for part in request.stream():
+    async for part in parts:
         body += part
         if len(body) > limit:
+            await _drain(parts)
             raise too_large
     return bytes(body)
+
+
+async def _drain(parts: AsyncIterator[bytes]) -> None:
+    """Read on for a moment and drop it: a connection that is closed while its client sends is reset, and the answer lost."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for _ in parts:
+                pass
 
 
 async def read_json(request: Request, model: type[Model], limit: int) -> Model:
@@ -239,7 +263,7 @@ def _invalid(error: ValidationError) -> Problem:
     return Problem("invalid_request", f"{first['field'] or 'body'}: {first['message']}", extra={"errors": errors})
 
 
-def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
+def openapi(title: str, operations: Sequence[Operation], errors: Errors = PROBLEM_DOCUMENTS) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the operations."""
     schemas: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
@@ -255,10 +279,7 @@ def openapi(title: str, operations: Sequence[Operation]) -> dict[str, Any]:
                     "description": "Success",
                     "content": {operation.content_type: {"schema": _reference(operation.response, schemas)}},
                 },
-                "default": {
-                    "description": "A problem document (RFC 9457)",
-                    "content": {"application/problem+json": {}},
-                },
+                "default": {"description": errors.description, "content": {errors.content_type: {}}},
             },
         }
         if operation.request is not None or operation.request_types != ("application/json",):

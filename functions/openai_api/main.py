@@ -7,7 +7,7 @@ from starlette.responses import Response
 from functions.openai_api import catalog, completions, embeddings
 from functions.openai_api.errors import render
 from functions.openai_api.models import Completion, Embeddings
-from shared.http import Operation, application
+from shared.http import JSON, Errors, Operation, application
 
 APPLICATION = application(
     "OpenAI API",
@@ -32,7 +32,7 @@ APPLICATION = application(
             Embeddings,
         ),
     ],
-    render,
+    Errors(render, JSON, "An error as the OpenAI API tells it"),
 )
 
 

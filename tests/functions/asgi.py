@@ -35,8 +35,15 @@ class Reply:
         return json.loads(self.body)
 
     def code(self) -> str:
-        """The problem's code, after a look at the form that every problem has."""
+        """The problem's code, after a look at the form that every problem has, or every error of the OpenAI API."""
         document = self.json()
+        if "error" in document:
+            error = document["error"]
+            assert self.headers["content-type"] == "application/json", self
+            assert error.keys() >= {"message", "type", "param", "code"}, document
+            assert error["message"], document
+            problem: str = error["problem"]
+            return problem
         assert self.headers["content-type"] == "application/problem+json", self
         assert document["status"] == self.status, document
         assert document["type"] == f"urn:enterprise-agents:problem:{document['code']}", document

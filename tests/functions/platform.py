@@ -169,7 +169,7 @@ class Platform:
             "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
             "events.outbox", "events.inbox",
-            "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares",
+            "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares", "routing.aliases",
         )  # fmt: skip
         with self.database.connect() as operator:
             return {table: operator.value(f"SELECT count(*) FROM {table}") for table in tables}

@@ -15,10 +15,11 @@ from uuid import uuid4
 import pytest
 
 from shared.events import CONSUMED, INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
+from tests.functions import upstream as model_server
 from tests.functions.asgi import Reply, call, exchange
 from tests.functions.platform import CONSUMERS, Mode, Platform, binary, structured, until
 from tests.functions.test_events import event as make_event
-from tests.functions.upstream import Upstream, stream, text
+from tests.functions.upstream import Answer, Upstream
 
 RETRIED = {404, 408, 409, 429}
 MODES = [binary, structured]
@@ -115,13 +116,15 @@ async def test_an_event_that_comes_twice_has_its_effect_once(
 async def held(upstream: Upstream) -> AsyncIterator[asyncio.Event]:
     """Let the model server answer when the gate is open, and not before."""
     gate = asyncio.Event()
-    embed = upstream.embeddings
 
-    async def answer(reply: Any, request: dict[str, Any]) -> None:
-        await gate.wait()
-        await embed(reply, request)
+    def after_the_gate(answer: Answer) -> Answer:
+        async def held_back(reply: model_server.Reply, request: dict[str, Any]) -> None:
+            await gate.wait()
+            await answer(reply, request)
 
-    upstream.chat, upstream.embeddings = stream(*text("Fine."), gate=gate), answer
+        return held_back
+
+    upstream.chat, upstream.embeddings = after_the_gate(upstream.chat), after_the_gate(upstream.embeddings)
     yield gate
     gate.set()
 

@@ -167,7 +167,7 @@ async def test_a_conversation_is_renamed_put_away_and_brought_back(platform: Pla
 async def test_a_deleted_conversation_is_gone_and_its_reader_and_its_worker_are_told(
     platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("functions.chat.follow.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("shared.follow.CHECK_SECONDS", 0.05)
     begun, gate = asyncio.Event(), asyncio.Event()
 
     async def answer(reply: Reply, _: object) -> None:

@@ -12,7 +12,7 @@ TURN = "/turns/00000000-0000-4000-8000-000000000000"
 
 async def fails(platform: Platform, monkeypatch: pytest.MonkeyPatch, environment: str, debug: str | None) -> Reply:
     """Return the answer to a request that runs into a defect."""
-    monkeypatch.setattr("functions.chat.turns._read", None)
+    monkeypatch.setattr("functions.chat.turns.read", None)
     monkeypatch.setenv("ENVIRONMENT", environment)
     if debug is not None:
         monkeypatch.setenv("DEBUG", debug)
@@ -51,7 +51,7 @@ async def test_in_production_nobody_learns_of_it_but_the_log(
     prod: Platform, monkeypatch: pytest.MonkeyPatch, debug: str | None
 ) -> None:
     headers = {"Authorization": f"Bearer {sign(claims(prod.tenants[0]))}"}
-    monkeypatch.setattr("functions.chat.turns._read", None)
+    monkeypatch.setattr("functions.chat.turns.read", None)
     if debug is not None:
         monkeypatch.setenv("DEBUG", debug)
         get_settings.cache_clear()

@@ -19,8 +19,8 @@ from tests.support import PASSWORDS
 if TYPE_CHECKING:
     from starlette.types import Message
 
-FUNCTIONS = ("chat", "health", "infer", "ingest", "ingestion", "routing", "sweep")
-HTTP_FUNCTIONS = ("chat", "health", "identity", "ingestion", "routing")
+HTTP_FUNCTIONS = ("chat", "health", "identity", "ingestion", "openai_api", "routing")
+FUNCTIONS = (*HTTP_FUNCTIONS, "infer", "ingest", "probe", "sweep")
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -126,6 +126,7 @@ async def test_a_function_describes_its_api(platform: Platform, function: str) -
     document = reply.json()
     assert (reply.status, document["openapi"]) == (200, "3.1.0")
     assert document["info"]["title"]
+    errors = "application/json" if function == "openai_api" else "application/problem+json"
     operations = [o for path in document["paths"].values() for o in path.values()]
     assert len({o["operationId"] for o in operations}) == len(operations) > 0
     schemas = document["components"]["schemas"]
@@ -134,7 +135,7 @@ async def test_a_function_describes_its_api(platform: Platform, function: str) -
         for operation in methods.values():
             declared = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
             assert declared == set(re.findall(r"\{(\w+)\}", path)), path
-            assert "application/problem+json" in operation["responses"]["default"]["content"]
+            assert set(operation["responses"]["default"]["content"]) == {errors}, path
     page = await call(platform.serve(function), "GET", "/docs")
     assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert all(path.split("{")[0] in page.body.decode() for path in document["paths"])
@@ -147,10 +148,15 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         described |= {(m.upper(), path): o for path, methods in document["paths"].items() for m, o in methods.items()}
     assert set(described) == {
         ("POST", "/chat"), ("GET", "/turns/{turn_id}"), ("GET", "/turns/{turn_id}/stream"), ("POST", "/turns/{turn_id}/stop"),
-        ("GET", "/turns/{turn_id}/trace"),
+        ("GET", "/turns/{turn_id}/trace"), ("POST", "/turns/{turn_id}/regenerate"),
+        ("GET", "/conversations"), ("GET", "/conversations/search"), ("GET", "/conversations/{conversation_id}"),
+        ("PATCH", "/conversations/{conversation_id}"), ("DELETE", "/conversations/{conversation_id}"),
+        ("GET", "/conversations/{conversation_id}/export"),
         ("GET", "/conversations/{conversation_id}/shares"), ("PUT", "/conversations/{conversation_id}/shares"),
         ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
         ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/routing/rules"), ("GET", "/routing/health"),
+        ("GET", "/aliases"), ("PUT", "/aliases"), ("DELETE", "/aliases/{alias}"),
+        ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/{model}"), ("POST", "/v1/embeddings"),
         ("GET", "/usage"), ("GET", "/budgets"), ("PUT", "/budgets"), ("POST", "/budgets/top-up"), ("GET", "/health"),
         ("GET", "/me"), ("GET", "/tenant"), ("PATCH", "/tenant"), ("GET", "/saml/metadata"),
         ("GET", "/tenants"), ("POST", "/tenants"), ("PATCH", "/tenants/{tenant_id}"),

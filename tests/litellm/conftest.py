@@ -10,12 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
-from psycopg.rows import scalar_row
 
-from infra.seed import Seeder
-from shared.settings import with_scheme
 from tests.litellm.proxy import LiteLLM, configuration, model
 from tests.servers import server
 from tests.stack.platform import Platform
@@ -75,17 +71,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, upstream: LiteLLM) -> Ite
 def in_front(tmp_path_factory: pytest.TempPathFactory, platform: Platform) -> Iterator[LiteLLM]:
     """LiteLLM with the platform's OpenAI API as its provider."""
     urls = platform.stack.urls
-    assert SERVICE in urls, f"the platform has no Service {SERVICE} yet"
-    key = service_key(platform)
+    key = platform.service_key("litellm")
     models = [model(name, urls[SERVICE], key) for name in ("auto", "heavy", MOCK, EMBEDDING_MODEL, "no/such-model")]
     with LiteLLM(tmp_path_factory.mktemp("in-front"), configuration(models)) as proxy:
         yield proxy
-
-
-def service_key(platform: Platform) -> str:
-    """Return a new API key of a service account of the demo tenant."""
-    url = with_scheme(platform.stack.connections.migration_database_url, "postgresql")
-    with psycopg.connect(url, autocommit=True, row_factory=scalar_row) as connection:
-        seeder = Seeder(connection, "demo", "Demo")
-        seeder.service_account("litellm", ["service"])
-        return seeder.seed.keys["litellm"]

@@ -12,12 +12,13 @@ import yaml
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
-from shared.events import CONSUMED
+from shared.events import CONSUMED, INFERENCE_REQUESTED
 from shared.settings import Settings
 from tests.manifests.conftest import Object, files_on_disk
 
 LOADED = load(MANIFESTS)
 SERVICES = sorted(LOADED.services)
+INFERENCE = {tier: f"inference-{tier}" for tier in ("light", "standard", "heavy")}
 # Answer when the work is done, so that the first byte may take as long as the whole.
 EVENT_DRIVEN = sorted(
     {trigger.subscriber.service or "" for trigger in LOADED.triggers}
@@ -57,9 +58,12 @@ def test_a_services_entry_point_exists(name: str) -> None:
     assert service.literal("FUNCTION_TARGET") in entry_points(service)
 
 
-def test_no_two_services_have_one_entry_point() -> None:
-    points = [(s.literal("FUNCTION_SOURCE"), s.literal("FUNCTION_TARGET")) for s in LOADED.services.values()]
-    assert len(set(points)) == len(points)
+def test_only_the_tiers_of_inference_share_an_entry_point() -> None:
+    services: dict[tuple[str | None, str | None], set[str]] = {}
+    for name, service in LOADED.services.items():
+        point = service.literal("FUNCTION_SOURCE"), service.literal("FUNCTION_TARGET")
+        services.setdefault(point, set()).add(name)
+    assert {frozenset(names) for names in services.values() if len(names) > 1} == {frozenset(INFERENCE.values())}
 
 
 def test_every_source_starts_a_module_that_exists() -> None:
@@ -73,8 +77,13 @@ def test_triggers_and_the_event_catalogue_agree() -> None:
     assert {trigger.attributes["type"] for trigger in LOADED.triggers} == CONSUMED
 
 
-def test_triggers_filter_on_the_type_alone() -> None:
-    assert all(set(trigger.attributes) == {"type"} for trigger in LOADED.triggers)
+def test_each_event_reaches_one_service_by_its_type_and_a_job_by_its_tier_too() -> None:
+    reached = {(t.attributes["type"], t.attributes.get("tier")): t.subscriber.service for t in LOADED.triggers}
+    assert len(reached) == len(LOADED.triggers), "two Triggers take the same event"
+    assert all(set(trigger.attributes) <= {"type", "tier"} for trigger in LOADED.triggers)
+    others = CONSUMED - {INFERENCE_REQUESTED}
+    assert reached.keys() == {(kind, None) for kind in others} | {(INFERENCE_REQUESTED, tier) for tier in INFERENCE}
+    assert {tier: reached[INFERENCE_REQUESTED, tier] for tier in INFERENCE} == INFERENCE
 
 
 @pytest.mark.parametrize("trigger", LOADED.triggers, ids=lambda trigger: trigger.name)

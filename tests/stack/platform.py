@@ -12,9 +12,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
+from psycopg.rows import scalar_row
 
 from infra.local.readiness import answers, health_path
 from infra.local.stack import Stack, silent
+from infra.seed import Seeder
 from tests.functions.leaks import leaks, passwords
 
 PATIENCE_SECONDS = 30.0
@@ -45,7 +47,7 @@ class Platform:
 
     stack: Stack
     issued: set[str] = field(default_factory=set)
-    """The tokens of its users."""
+    """The tokens and keys of its users."""
     _killed: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -110,6 +112,16 @@ class Platform:
         [(tenant,)] = self.query("SELECT core.provision_tenant(%s, 'A tenant')", [f"tenant-{uuid4().hex}"])
         assert isinstance(tenant, UUID)
         return tenant
+
+    def service_key(self, name: str) -> str:
+        """Return a new API key of a new service account of the demo tenant."""
+        url = self.stack.connections.migration_database_url
+        with psycopg.connect(url, autocommit=True, row_factory=scalar_row) as connection:
+            seeder = Seeder(connection, "demo", "Demo")
+            seeder.service_account(name, ["service"])
+            key = seeder.seed.keys[name]
+        self.issued.add(key)
+        return key
 
     def ledger(self, turn: str) -> list[tuple[str, int]]:
         """Return a turn's movements of the budget, in their order."""

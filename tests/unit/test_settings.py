@@ -144,6 +144,7 @@ def test_what_the_database_reads_is_text() -> None:
         "model_standard": "ollama/qwen2.5:32b",
         "model_heavy": "vllm/qwen2.5:72b",
         "litellm_default_model": "openai/gpt-4o-mini",
+        "litellm_embedding_model": "openai/text-embedding-3-small",
         "oidc_default_role": "member",
         "region": "local",
     }
