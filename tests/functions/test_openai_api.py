@@ -2,22 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import openai
 import pytest
-import uvicorn
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
-from infra.local import ports
+from shared.settings import get_settings
 from tests.functions.asgi import Reply as Response
 from tests.functions.conftest import serve
-from tests.functions.platform import Platform, said, until
+from tests.functions.platform import Platform, said
+from tests.functions.talk import serving
 from tests.functions.upstream import DONE, FINISHED, Reply, Upstream, chunk, hang_up, status, stream, text, usage
-from tests.support import WIDTH
+from tests.support import WIDTH, bearer
 
 STANDARD, LIGHT = "local/extractive-standard", "local/extractive-light"
 QUESTION: Any = [{"role": "user", "content": "What is the limit?"}]
@@ -27,17 +27,15 @@ PIXEL = "data:image/png;base64," + "iVBORw0KGgo" * 1000
 
 @pytest.fixture
 async def url(platform: Platform) -> AsyncIterator[str]:
-    """The base URL of the API, served by uvicorn in the test's own loop."""
+    """The base URL of the API, served as in production, in the test's own loop."""
     assert platform
-    port = ports.free(["api"])["api"]
-    server = uvicorn.Server(
-        uvicorn.Config(serve("openai_api"), host="127.0.0.1", port=port, log_config=None, lifespan="off")
-    )
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    yield f"http://127.0.0.1:{port}/v1"
-    server.should_exit = True
-    await serving
+    async with serving(serve("openai_api")) as server:
+        yield f"{server.url}/v1"
+
+
+def token_of(tenant: UUID, roles: Sequence[str] = ("member",)) -> str:
+    """Return a token of a tenant's user."""
+    return bearer(tenant, roles=roles)["Authorization"].removeprefix("Bearer ")
 
 
 def client_of(url: str, token: str, **options: Any) -> AsyncOpenAI:
@@ -48,7 +46,7 @@ def client_of(url: str, token: str, **options: Any) -> AsyncOpenAI:
 @pytest.fixture
 async def client(platform: Platform, url: str) -> AsyncIterator[AsyncOpenAI]:
     """A client of the first tenant's user."""
-    async with client_of(url, platform.bearer()["Authorization"].removeprefix("Bearer ")) as client:
+    async with client_of(url, token_of(platform.tenants[0])) as client:
         yield client
 
 
@@ -263,6 +261,88 @@ async def test_errors_become_the_sdks_own_exceptions(
     assert not upstream.requests
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("light", LIGHT), ("standard", STANDARD), ("heavy", "local/extractive-heavy"), (LIGHT, LIGHT), ("auto", STANDARD)],
+)
+async def test_a_tier_a_model_or_the_rules_decide_who_answers(
+    upstream: Upstream, client: AsyncOpenAI, name: str, model: str
+) -> None:
+    answer = await client.chat.completions.create(
+        model=name, messages=[{"role": "user", "content": "What is the relief valve's limit?"}]
+    )
+    assert (answer.model, upstream.requests[-1]["model"]) == (model, model)
+
+
+async def test_an_api_key_is_charged_and_whoever_may_only_read_is_refused(
+    platform: Platform, upstream: Upstream, url: str
+) -> None:
+    made = await platform.call("identity", "POST", "/keys", {"name": "sdk", "scopes": ["chat"]})
+    assert made.status == 201, made
+    async with client_of(url, made.json()["key"]) as holder:
+        raw = await holder.chat.completions.with_raw_response.create(model=STANDARD, messages=QUESTION)
+        with pytest.raises(openai.PermissionDeniedError) as unscoped:
+            await holder.models.list()
+    with platform.database.connect() as operator:
+        charged = operator.query("SELECT api_key_id, settled FROM budget.reservations")
+    assert charged == [(UUID(made.json()["id"]), 15)]
+    assert (await platform.read(raw.headers["x-turn-id"]))["status"] == "completed"
+    async with client_of(url, token_of(platform.tenants[0], roles=["viewer"])) as viewer:
+        assert (await viewer.models.list()).data
+        with pytest.raises(openai.PermissionDeniedError) as refused:
+            await viewer.chat.completions.create(model=STANDARD, messages=QUESTION)
+    assert {(error.value.code, error.value.type) for error in (unscoped, refused)} == {
+        ("forbidden", "permission_error")
+    }
+    assert len(upstream.requests) == 1
+
+
+async def test_too_many_requests_are_the_sdks_rate_limit_error_and_say_how_long_to_wait(
+    platform: Platform, upstream: Upstream, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", "1")
+    get_settings.cache_clear()
+    async with client_of(url, token_of(platform.tenants[0])) as client:
+        answered = await client.chat.completions.with_raw_response.create(model=STANDARD, messages=QUESTION)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(model=STANDARD, messages=QUESTION)
+    assert [answered.headers[f"ratelimit-{name}"] for name in ("limit", "remaining")] == ["1", "0"]
+    assert (refused.value.code, refused.value.type) == ("rate_limit_exceeded", "rate_limit_error")
+    headers = refused.value.response.headers
+    assert 1 <= int(headers["retry-after"]) <= 60
+    assert headers["ratelimit-remaining"] == "0"
+    assert "x-should-retry" not in headers, "the client may wait and ask again"
+    assert len(upstream.requests) == 1
+
+
+async def test_tenants_share_neither_keys_of_requests_nor_names_nor_answers(
+    platform: Platform, upstream: Upstream, url: str
+) -> None:
+    await platform.store("limits.md", "# Limits\n\nThe limit is ten.", collection="rules")
+    admin = bearer(platform.tenants[0], roles=["tenant_admin"])
+    alias = {"name": "handbook", "model": "standard", "collections": ["rules"]}
+    assert (await platform.call("routing", "PUT", "/aliases", alias, headers=admin)).status == 200
+    turns = []
+    for tenant in platform.tenants:
+        async with client_of(url, token_of(tenant), default_headers={"Idempotency-Key": "once"}) as client:
+            raw = await client.chat.completions.with_raw_response.create(model=STANDARD, messages=QUESTION)
+        turns.append(raw.headers["x-turn-id"])
+    assert turns[0] != turns[1]
+    asked = [request for request in upstream.requests if "messages" in request]
+    assert len(asked) == 2
+    async with client_of(url, token_of(platform.tenants[1])) as stranger:
+        assert "handbook" not in [model.id for model in (await stranger.models.list()).data]
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await stranger.chat.completions.create(model="handbook", messages=QUESTION)
+        with pytest.raises(openai.NotFoundError):
+            await stranger.chat.completions.create(
+                model=STANDARD, messages=QUESTION, extra_body={"retrieval": {"collections": ["rules"]}}
+            )
+    assert unknown.value.code == "model_not_found"
+    read = await platform.call("chat", "GET", f"/turns/{turns[0]}", headers=bearer(platform.tenants[1]))
+    assert (read.status, read.code()) == (404, "not_found")
+
+
 async def test_a_budget_that_is_full_is_the_sdks_rate_limit_error_and_is_not_tried_again(
     platform: Platform, upstream: Upstream, url: str
 ) -> None:
@@ -271,8 +351,7 @@ async def test_a_budget_that_is_full_is_the_sdks_rate_limit_error_and_is_not_tri
             "INSERT INTO budget.limits (tenant_id, scope, holder_id, period, tokens) VALUES (%s, 'tenant', %s, 'day', 50)",
             [platform.tenants[0]] * 2,
         )
-    token = platform.bearer()["Authorization"].removeprefix("Bearer ")
-    async with client_of(url, token, max_retries=5) as client:
+    async with client_of(url, token_of(platform.tenants[0]), max_retries=5) as client:
         with pytest.raises(openai.RateLimitError) as full:
             await client.chat.completions.create(model=STANDARD, messages=QUESTION)
     assert (full.value.code, full.value.type) == ("insufficient_quota", "insufficient_quota")
@@ -353,8 +432,7 @@ async def test_a_client_that_leaves_costs_nobody_the_answer(platform: Platform, 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 async def test_the_same_key_is_the_same_turn(platform: Platform, upstream: Upstream, url: str, streamed: bool) -> None:
     upstream.chat = stream(*text("Fine."))
-    token = platform.bearer()["Authorization"].removeprefix("Bearer ")
-    async with client_of(url, token, default_headers={"Idempotency-Key": "once"}) as client:
+    async with client_of(url, token_of(platform.tenants[0]), default_headers={"Idempotency-Key": "once"}) as client:
         first = await client.chat.completions.create(model=STANDARD, messages=QUESTION)
         if streamed:
             told = await client.chat.completions.create(model=STANDARD, messages=QUESTION, stream=True)
