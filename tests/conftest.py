@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,18 @@ from infra.local.redis import EmbeddedRedis
 from tests.support import PASSWORDS, TEST_ENVIRONMENT, Database
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a session of root's a temporary folder of its own.
+
+    Pytest's own is in one that each new session closes to all other accounts, also to the one under which another session's
+    PostgreSQL runs, which then ends.
+    """
+    if os.geteuid() == 0 and not config.option.basetemp:
+        folder = tempfile.TemporaryDirectory(prefix="platform-tests-", ignore_cleanup_errors=True)
+        config.option.basetemp = Path(folder.name) / "session"
+        config.add_cleanup(folder.cleanup)
 
 
 @pytest.fixture(scope="session")
