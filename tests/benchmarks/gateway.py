@@ -52,7 +52,7 @@ from infra.local.process import PartError
 from infra.local.stack import Stack
 from infra.seed import Seeder
 from shared.settings import with_scheme
-from tests.benchmarks import cpu
+from tests.benchmarks import processes
 from tests.benchmarks.load import Block, Result
 from tests.benchmarks.upstream import CHAT_MODELS, EMBEDDING_MODEL, TEXT, TOKENS, WIDTH
 from tests.litellm.proxy import LiteLLM, configuration, model
@@ -212,10 +212,10 @@ class Loader:
         self._set_pace(kind.pace)
         body = kind.body(party.model)
         block = Block(party.url, party.key, body, clients, seconds, kind.ramp_seconds, TEXT, len(TOKENS))
-        before = cpu.by_part(party.processes())
+        before = processes.seconds_by_part(party.processes())
         result = self._run(block)
         time.sleep(SETTLE_SECONDS)
-        after = cpu.by_part(party.processes())
+        after = processes.seconds_by_part(party.processes())
         return result, {part: after[part] - before[part] for part in before}
 
     def _run(self, block: Block) -> Result:

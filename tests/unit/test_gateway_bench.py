@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks import cpu, upstream
+from tests.benchmarks import processes, upstream
 from tests.benchmarks.gateway import KINDS, PLATFORM, Figures, Kind, verdicts
 from tests.benchmarks.load import Block, check
 
@@ -47,9 +47,9 @@ def test_a_wrong_cut_or_miscounted_answer_is_a_failure(raw: bytes, streamed: boo
 
 
 def test_the_cpu_of_children_that_ended_counts() -> None:
-    before = cpu.seconds([os.getpid()])
+    before = processes.seconds([os.getpid()])
     subprocess.run([sys.executable, "-c", SPIN.format(seconds=SPUN_SECONDS)], check=True)
-    assert cpu.seconds([os.getpid()]) - before >= SPUN_SECONDS
+    assert processes.seconds([os.getpid()]) - before >= SPUN_SECONDS
 
 
 def test_the_cpu_of_a_tree_counts_the_children_that_run() -> None:
@@ -59,7 +59,7 @@ def test_the_cpu_of_a_tree_counts_the_children_that_run() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"1\n"
-        spent = cpu.seconds([process.pid])
+        spent = processes.seconds([process.pid])
         process.communicate(b"\n")
     assert spent >= SPUN_SECONDS
 
