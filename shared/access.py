@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from shared import audit, metrics, rate_limit
-from shared.auth import Unauthenticated, authenticate, bearer, log_refusal
+from shared.auth import Unauthenticated, ask_again, authenticate, bearer, log_refusal
 from shared.database import Row
 from shared.principal import Principal
 from shared.problems import Problem
@@ -86,7 +86,13 @@ async def watched(connection: HTTPConnection, caller: Principal) -> AsyncIterato
     try:
         yield
     except Problem as problem:
-        if problem.code in ACCESS_REFUSED:
+        if problem.code == "unauthenticated" and caller.api_key_id is not None:
+            # A key that was good a moment ago: the database knows what has become of it.
+            try:
+                await ask_again(caller)
+            except Unauthenticated as refused:
+                await _refuse_login(connection, caller.operation, refused)
+        elif problem.code in ACCESS_REFUSED:
             await audit.refusal(
                 connection,
                 "access",
@@ -108,9 +114,7 @@ async def admit(connection: HTTPConnection, operation: str, token: str | None = 
     try:
         identity = await authenticate(token or bearer(connection.headers), operation, settings)
     except Unauthenticated as problem:
-        log_refusal(problem, operation)
-        if problem.reason is not None:
-            await audit.refusal(connection, "login", operation, problem.reason, tenant_id=problem.tenant_id)
+        await _refuse_login(connection, operation, problem)
         raise
     known = time.perf_counter()
     principal, limit = identity.principal, identity.rate_limit_per_minute
@@ -123,3 +127,9 @@ async def admit(connection: HTTPConnection, operation: str, token: str | None = 
     metrics.steps().labels("auth").observe(known - begun)
     metrics.steps().labels("rate_limit").observe(counted - known)
     return Admission(principal, rate, known - begun, counted - known, identity.expires_at)
+
+
+async def _refuse_login(connection: HTTPConnection, operation: str, problem: Unauthenticated) -> None:
+    log_refusal(problem, operation)
+    if problem.reason is not None:
+        await audit.refusal(connection, "login", operation, problem.reason, tenant_id=problem.tenant_id)

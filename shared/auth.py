@@ -126,7 +126,7 @@ async def _of_key(text: str, operation: str) -> Identity:
     digest = key.digest()
     known = _known_keys.get((key.tenant_id, key.key_id, digest))
     if known is None or known.until < time.monotonic():
-        known = await _ask_for_key(key, digest)
+        known = await _ask_for_key(key.tenant_id, key.key_id, digest)
     principal = Principal(key.tenant_id, known.subject, operation, api_key_id=key.key_id, api_key_sha256=digest)
     return Identity(principal, known.rate_limit_per_minute)
 
@@ -144,16 +144,22 @@ _known_keys: dict[tuple[UUID, UUID, bytes], _KnownKey] = {}
 """Keys that were good a moment ago. Whether one still is, PostgreSQL decides with each call (core.enter), by its secret too."""
 
 
-async def _ask_for_key(key: ApiKey, digest: bytes) -> _KnownKey:
+async def ask_again(principal: Principal) -> None:
+    """Ask why a key is refused that was known to be good; raises Unauthenticated with the reason."""
+    if principal.api_key_id is not None and principal.api_key_sha256 is not None:
+        await _ask_for_key(principal.tenant_id, principal.api_key_id, principal.api_key_sha256)
+
+
+async def _ask_for_key(tenant_id: UUID, key_id: UUID, digest: bytes) -> _KnownKey:
     database = await runtime.database()
     answer = await database.call(
-        "core.authenticate_key", p_tenant_id=key.tenant_id, p_key_id=key.key_id, p_secret_sha256=digest
+        "core.authenticate_key", p_tenant_id=tenant_id, p_key_id=key_id, p_secret_sha256=digest
     )
-    place = key.tenant_id, key.key_id, digest
+    place = tenant_id, key_id, digest
     if "refused" in answer:
         _known_keys.pop(place, None)
-        reason = f"{answer['refused']}: {key.key_id}"
-        raise Unauthenticated("The API key is not valid.", reason, key.tenant_id if answer["authentic"] else None)
+        reason = f"{answer['refused']}: {key_id}"
+        raise Unauthenticated("The API key is not valid.", reason, tenant_id if answer["authentic"] else None)
     if len(_known_keys) >= MAX_KNOWN_KEYS:
         _known_keys.clear()
     known = _KnownKey(answer["subject"], answer["rate_limit_per_minute"], time.monotonic() + KNOWN_KEY_SECONDS)
