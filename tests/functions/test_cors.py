@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from openai import OpenAI
 
 from shared.http import ANSWER_HEADERS, METHODS
 from shared.service import Service
@@ -80,6 +81,16 @@ async def test_a_page_of_another_origin_may_not(listed: str) -> None:
         reply = await call(service, "GET", "/saml/metadata", {"Origin": origin})
         assert "access-control-allow-origin" not in reply.headers, origin
         assert "origin" in words(reply.headers["vary"])
+
+
+async def test_a_page_may_use_the_official_client_of_the_openai_api(listed: str) -> None:
+    sent = {
+        name for name in OpenAI(api_key="x", base_url="http://127.0.0.1").default_headers if "stainless" in name.lower()
+    }
+    assert len(sent) > 3
+    own = ", ".join([*sent, "X-Stainless-Retry-Count", "X-Stainless-Timeout", "Authorization", "Content-Type"])
+    reply = await preflight(anew("openai_api"), listed, "/v1/chat/completions", "POST", own)
+    assert reply.status == 200, "the Python and the Node client name these alike"
 
 
 async def test_a_page_may_not_send_what_no_function_reads(listed: str) -> None:
