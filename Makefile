@@ -46,7 +46,7 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
+.PHONY: demo test test-litellm chaos check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
 
 demo: install ## Ingest documents and ask questions on a throw-away platform (DOCS=path, ASK="...")
 	@exec $(LOCAL) demo
@@ -56,6 +56,9 @@ test: install install-node-sdk ## The whole test suite, but for what make test-l
 
 test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
 	@exec $(BIN)/pytest tests/litellm
+
+chaos: install ## kill -9 of each part at random moments of streaming turns, and deliveries that go astray (ROUNDS=20 SEED=... ARGS="-k redis")
+	@exec $(BIN)/pytest tests/chaos $(ARGS)
 
 check: install ## Lint, types and SQL lint
 	@$(BIN)/ruff format --check .

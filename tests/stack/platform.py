@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import scalar_row
 
+from infra.local.ports import POSTGRES
 from infra.local.readiness import answers, health_path
 from infra.local.stack import Stack, silent
 from infra.seed import Seeder
@@ -61,20 +62,30 @@ class Platform:
         assert pid is not None, f"{part} does not run:\n{self.tail(part)}"
         return pid
 
-    def kill(self, part: str) -> None:
-        """End a part without a chance to say goodbye; it is started again."""
+    def kill(self, part: str, sign: signal.Signals = signal.SIGKILL) -> None:
+        """End a part, without a chance to say goodbye unless another signal gives it one; it is started again."""
         self._killed[part] = self.pid(part)
-        os.kill(self._killed[part], signal.SIGKILL)
+        os.kill(self._killed[part], sign)
 
     async def back(self, part: str) -> None:
         """Return when the successor of a part that was killed is ready."""
         health = self.stack.urls[part] + health_path(part) if part in self.stack.urls else None
 
         def ready() -> bool:
-            pid = self.stack.processes[part].pid
-            return pid not in (None, self._killed[part]) and (health is None or answers(health))
+            if self.stack.processes[part].pid in (None, self._killed[part]):
+                return False
+            if part == POSTGRES:
+                return self._database_answers()
+            return health is None or answers(health)
 
         await self.until(ready, f"{part} did not come back", part)
+
+    def _database_answers(self) -> bool:
+        """Whether PostgreSQL takes connections, which it does not while it recovers."""
+        try:
+            return self.query("SELECT 1") == [(1,)]
+        except psycopg.OperationalError:
+            return False
 
     async def until(self, condition: Callable[[], object], complaint: str, *parts: str) -> None:
         """Return once the condition holds; fail with the ends of the parts' logs."""

@@ -1,0 +1,56 @@
+"""Processes that are killed at random moments, and deliveries that go astray: `make chaos`.
+
+These tests are run when they are asked for by name, because they take minutes. SEED repeats a run, ROUNDS says how many moments
+each part is killed at.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.chaos.chance import ROUNDS, SEED
+from tests.chaos.scene import Scene, start
+from tests.stack.platform import leaking
+from tests.stack.reader import connections
+
+HERE = Path(__file__).parent
+TALLIES: dict[str, Counter[str]] = {}
+
+
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Leave this folder out unless it, or something in it, was named."""
+    named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+    return None if any(path.is_relative_to(HERE) for path in named) else True
+
+
+def pytest_report_header() -> str:
+    """Say how the run can be repeated."""
+    return f"chaos: SEED={SEED} ROUNDS={ROUNDS}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was done and what came of it, and again how it can be repeated."""
+    terminalreporter.section(f"chaos: SEED={SEED} ROUNDS={ROUNDS}")
+    for done, tally in TALLIES.items():
+        came = ", ".join(f"{count} {what}" for what, count in tally.items() if what != "times" and count)
+        terminalreporter.write_line(f"{done}, {tally['times']} times: {came}")
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A platform whose parts are killed; whatever happens to them, no secret is in its logs."""
+    platform = start(tmp_path_factory.mktemp("chaos"))
+    with platform.stack:
+        yield asyncio.run(Scene.of(platform, TALLIES))
+        secrets_ = platform.secrets()
+    assert not leaking(platform.stack.state.logs, secrets_)
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with connections() as session:
+        yield session
