@@ -12,7 +12,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from infra.local.ports import free
 from tests.chaos.chance import ROUNDS, SEED
+from tests.chaos.faulty_broker import FaultyBroker, behind
 from tests.chaos.scene import Scene, start
 from tests.stack.platform import leaking
 from tests.stack.reader import connections
@@ -54,3 +56,29 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with connections() as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def patient_port() -> int:
+    return free(["faulty"])["faulty"]
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory, patient_port: int) -> Iterator[Scene]:
+    """A platform whose leases outlast every test, and whose relay sends to a broker of the test's own."""
+    folder = tmp_path_factory.mktemp("patient")
+    platform = start(folder, manifests=behind(folder, patient_port), JOB_LEASE_SECONDS="600", SHUTDOWN_SECONDS="1")
+
+    async def prepare() -> Scene:
+        async with FaultyBroker(patient_port, platform.stack.urls["broker"]):
+            return await Scene.of(platform, TALLIES)
+
+    with platform.stack:
+        yield asyncio.run(prepare())
+
+
+@pytest.fixture
+async def broker(patient: Scene, patient_port: int) -> AsyncIterator[FaultyBroker]:
+    """The broker of `patient`, which passes everything on until it is told otherwise."""
+    async with FaultyBroker(patient_port, patient.platform.stack.urls["broker"]) as broker:
+        yield broker

@@ -87,10 +87,11 @@ class Scene:
             return await turn
 
         longest = max(ages)
-        turns = [asyncio.create_task(begin(age, turn)) for age, turn in zip(ages, asked, strict=True)]
-        await asyncio.sleep(longest)
-        moment.set()
-        return list(await asyncio.gather(*turns))
+        async with asyncio.TaskGroup() as group:
+            turns = [group.create_task(begin(age, turn)) for age, turn in zip(ages, asked, strict=True)]
+            await asyncio.sleep(longest)
+            moment.set()
+        return [turn.result() for turn in turns]
 
     async def assert_whole(self, session: aiohttp.ClientSession, turns: Sequence[Seen]) -> None:
         """Fail unless every turn is completed, told and stored to the letter, charged once, and nothing is left of any."""
