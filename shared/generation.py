@@ -7,8 +7,8 @@ answer would not continue the first.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -141,6 +141,15 @@ async def run(
     if job["attempt"] > 1:
         writer.put("turn.restarted", {"attempt": job["attempt"]})
     writer.put("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
+    with _awaited():
+        try:
+            return await _run(attempt)
+        except asyncio.CancelledError:
+            await _hand_back(attempt)
+            raise
+
+
+async def _run(attempt: Run) -> dict[str, Any]:
     try:
         await _generate(attempt)
     except UpstreamError as error:
@@ -197,18 +206,32 @@ class Heard:
         self._news.set()
 
 
-_running: set[asyncio.Task[dict[str, Any]]] = set()
+_running: set[asyncio.Task[Any]] = set()
 LEAVE_SECONDS = 30.0
 """So long a process that is asked to end lets its runs go on whose callers have left."""
 
 
 def start(job: dict[str, Any], actor: Worker, listener: Listener | None) -> asyncio.Task[dict[str, Any]]:
     """Run a job beside the request that began it: a client that leaves does not end it."""
-    runtime.before_close(_leave)
     task = asyncio.create_task(run(job, actor, listener=listener))
+    # Before it begins to run, too.
+    runtime.before_close(_leave)
     _running.add(task)
     task.add_done_callback(_ended)
     return task
+
+
+@contextmanager
+def _awaited() -> Iterator[None]:
+    """Have the process wait for what the current task does before it closes its connections."""
+    runtime.before_close(_leave)
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
+    _running.add(task)
+    try:
+        yield
+    finally:
+        _running.discard(task)
 
 
 def _ended(task: asyncio.Task[dict[str, Any]]) -> None:
@@ -220,7 +243,7 @@ def _ended(task: asyncio.Task[dict[str, Any]]) -> None:
 async def _leave() -> None:
     """Let what runs end, and hand back what does not in time."""
     if _running:
-        await asyncio.wait(_running, timeout=LEAVE_SECONDS)
+        await asyncio.wait(_running, timeout=min(LEAVE_SECONDS, get_settings().shutdown_seconds))
     for task in list(_running):
         task.cancel()
     await asyncio.gather(*_running, return_exceptions=True)
@@ -247,7 +270,6 @@ async def _generate(run: Run) -> None:
             await _ask_models(run)
     except asyncio.CancelledError:
         if run.verdict is None:
-            await _hand_back(run)
             raise
         task.uncancel()
         if run.verdict == "lost":

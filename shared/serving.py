@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_SECONDS = 620
 """Longer than Knative's queue-proxy keeps an idle connection to us, or it would send into a closed one (502)."""
-GRACEFUL_SHUTDOWN_SECONDS = 600
-"""As long as a stream may last."""
 MAX_FRAME_BYTES = 1024 * 1024
 """A WebSocket that sends a longer message is closed (1009)."""
 HIGHEST_PORT = 65535
@@ -68,6 +66,8 @@ def configuration(service: "Service", host: str, port: int) -> "uvicorn.Config":
     """Return how uvicorn serves a function."""
     import uvicorn
 
+    from shared.settings import get_settings
+
     return uvicorn.Config(
         service,
         host=host,
@@ -76,7 +76,7 @@ def configuration(service: "Service", host: str, port: int) -> "uvicorn.Config":
         access_log=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
+        timeout_graceful_shutdown=get_settings().shutdown_seconds,
         ws=websocket_protocol,  # type: ignore[arg-type]  # it need not be a class
         ws_max_size=MAX_FRAME_BYTES,
         # Events are small: compressing each costs more than it saves, in time and in memory for each socket.

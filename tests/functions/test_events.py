@@ -1,5 +1,6 @@
 """What a broker may deliver: each consumer answers so that the broker knows whether to try again."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -8,9 +9,11 @@ from uuid import uuid4
 import pytest
 
 from shared.events import INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
+from shared.runtime import runtime
 from shared.settings import get_settings
 from tests.functions.asgi import call
-from tests.functions.platform import Mode, Platform, binary, structured
+from tests.functions.platform import Mode, Platform, binary, structured, until
+from tests.functions.upstream import Upstream, stream, text
 
 RETRIED = {404, 408, 409, 429}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -183,3 +186,21 @@ async def test_while_the_database_is_away_an_event_is_to_be_delivered_again(
         reply = await platform.post(event(platform, kind, data))
         assert (reply.status, reply.code()) == (503, "database_unavailable"), kind
     assert (await platform.tick()).status == 503
+
+
+async def test_a_process_whose_time_is_up_hands_its_jobs_back_before_it_closes_its_connections(
+    platform: Platform, upstream: Upstream
+) -> None:
+    upstream.chat = stream(*text("Half ", "said")[:1], gate=asyncio.Event())
+    turn = await platform.begin()
+    [requested] = platform.claim()
+    delivery = asyncio.create_task(platform.post(requested))
+    with platform.database.connect() as operator:
+        await until(lambda: len(upstream.requests) > 1)
+        # What uvicorn does when its patience is over: it cancels the requests, and at once tells the application to close.
+        delivery.cancel()
+        await runtime.close()
+        assert operator.query("SELECT status, attempts, leased_by FROM inference.jobs") == [("queued", 1, None)]
+    upstream.chat = stream(*text("All ", "said."))
+    await platform.deliver()
+    assert (await platform.read(turn))["answer"] == "All said."
