@@ -67,7 +67,13 @@ def patient_port() -> int:
 def patient(tmp_path_factory: pytest.TempPathFactory, patient_port: int) -> Iterator[Scene]:
     """A platform whose leases outlast every test, and whose relay sends to a broker of the test's own."""
     folder = tmp_path_factory.mktemp("patient")
-    platform = start(folder, manifests=behind(folder, patient_port), JOB_LEASE_SECONDS="600", SHUTDOWN_SECONDS="1")
+    platform = start(
+        folder,
+        manifests=behind(folder, patient_port),
+        JOB_LEASE_SECONDS="600",
+        SHUTDOWN_SECONDS="1",
+        MODEL_TOKENS_PER_SECOND="40",
+    )
 
     async def prepare() -> Scene:
         async with FaultyBroker(patient_port, platform.stack.urls["broker"]):

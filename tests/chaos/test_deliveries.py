@@ -1,4 +1,4 @@
-"""Events between relay and functions that are lost, come twice, or overtake each other; no lease ends that would make up for it."""
+"""Events between relay and functions that are lost, come twice, or overtake each other. No lease ends and makes up for it."""
 
 import asyncio
 from collections import Counter
