@@ -20,6 +20,9 @@ from shared.problems import CODE_BY_SQLSTATE, Problem
 POOL_TIMEOUT_SECONDS = 5.0
 TRUSTED_SECONDS = 0.05
 """A connection that answered so recently is taken to be open."""
+RECONNECT_SECONDS = 2.0
+"""So long the pool tries to connect again by itself, at growing intervals. Later the next call tries anew: the interval would
+grow with an outage, and so would the time after it in which the database that is back is not found."""
 UNAVAILABLE = ("08", "53", "57")
 """SQLSTATE classes connection exception, insufficient resources and operator intervention."""
 
@@ -42,6 +45,7 @@ class Database:
             min_size=0,
             max_size=pool_size,
             timeout=POOL_TIMEOUT_SECONDS,
+            reconnect_timeout=RECONNECT_SECONDS,
             open=False,
             kwargs={
                 "autocommit": True,

@@ -5,10 +5,12 @@ import json
 import logging
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from shared import logs
+from shared.runtime import runtime
 from shared.serving import build
 from shared.settings import get_settings
 from tests.functions.asgi import call
@@ -236,3 +238,32 @@ async def test_log_lines_are_json_and_hold_no_secret(
         platform.redis_url.split(":")[2].split("@")[0],
     ):
         assert secret not in whole
+
+
+async def test_a_database_that_is_back_is_found_by_the_next_call_however_long_it_was_away(
+    platform: Platform, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("shared.database.RECONNECT_SECONDS", 0.1)
+    server = urlsplit(platform.database.urls["app"])
+    monkeypatch.setenv(
+        "DATABASE_URL", server._replace(netloc=f"{server.netloc.rpartition(':')[0]}:{closed_port}").geturl()
+    )
+    get_settings.cache_clear()
+    # By then the interval would be two seconds.
+    for _ in range(3):
+        assert (await platform.call("routing", "GET", "/routing/models")).code() == "database_unavailable"
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(server.hostname, server.port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+
+    async with await asyncio.start_server(forward, "127.0.0.1", closed_port):
+        assert (await platform.call("routing", "GET", "/routing/models")).status == 200
+        await runtime.close()
