@@ -12,3 +12,17 @@ ROUNDS = int(os.environ.get("ROUNDS") or 20)
 def chance(*names: object) -> Random:
     """Return the run's own random numbers for what these names name."""
     return Random("/".join(map(str, (SEED, *names))))  # noqa: S311 - nothing is kept secret by them
+
+
+def ages(random: Random, number: int, of: int) -> list[float]:
+    """Return the ages of four turns, in parts of their lives, at the moment when something is done to them.
+
+    The first falls at random into its own part of a life and a bit more: together, `of` of them cover it evenly. Of the
+    others one is just being accepted and handed on, and one is about to end, be settled and be told.
+    """
+    return [
+        1.1 * (number + random.random()) / of,
+        random.uniform(0, 0.08),
+        random.uniform(0.95, 1.05),
+        random.uniform(0, 1.1),
+    ]

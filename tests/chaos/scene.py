@@ -2,11 +2,11 @@
 
 import asyncio
 import os
+import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import aiohttp
@@ -37,60 +37,55 @@ class Scene:
     upstream: Upstream
     tallies: dict[str, Counter[str]]
     """What came of the turns, by what was done to them."""
-    life: float = 0.0
+    lives: dict[str, float] = field(default_factory=dict)
     """Seconds from a question to the end of its answer when nothing dies."""
 
     @classmethod
     async def of(cls, platform: Platform, tallies: dict[str, Counter[str]]) -> "Scene":
         """Prepare a platform, and see that it answers each question otherwise."""
+        durable = "SELECT current_setting('fsync'), current_setting('synchronous_commit')"
+        assert platform.query(durable) == [("on", "on")]
         scene = cls(platform, Upstream(platform), tallies)
         async with connections() as session:
             browser = scene.client(Browser, session)
             for name, text in MANUALS.items():
                 await browser.upload(name, text)
-            loop = asyncio.get_running_loop()
-            answers, lives = [], []
-            for question in QUESTIONS:
-                begun = loop.time()
-                answers.append(await browser.see_through(question))
-                lives.append(loop.time() - begun)
+
+            async def answer(question: str) -> Seen:
+                begun = time.monotonic()
+                seen: Seen = await browser.see_through(question)
+                scene.lives[question] = time.monotonic() - begun
+                return seen
+
+            # The first ones meet processes that have done nothing yet, and take longer.
+            for _ in range(2):
+                answers = await asyncio.gather(*map(answer, QUESTIONS))
             await scene.assert_whole(session, answers)
             assert len({seen.text for seen in answers}) == len(QUESTIONS)
-        scene.life = max(lives)
         return scene
 
     def client(self, kind: type[Client], session: aiohttp.ClientSession) -> Any:
         """Return a client of the demo tenant."""
         return kind(self.platform, session, self.platform.stack.tenant_id)
 
-    def moments(self, random: Random, number: int, of: int) -> list[float]:
-        """Return the ages of turns, in seconds, when something is done to them.
-
-        The first falls at random into its own part of a turn's life and a bit more: together, `of` of them cover it evenly.
-        Of the others one is just being accepted and handed on, and one is about to end, be settled and be told.
-        """
-        edge = 0.1 * self.life
-        return [
-            (number + random.random()) / of * (self.life + edge),
-            random.uniform(0, edge),
-            self.life + random.uniform(-edge, edge),
-            random.uniform(0, self.life + edge),
-        ]
-
-    async def around(
-        self, moment: asyncio.Event, ages: Sequence[float], asked: Sequence[Coroutine[Any, Any, Seen]]
+    async def disturbed(
+        self,
+        clients: Sequence[Client],
+        questions: Sequence[str],
+        ages: Sequence[float],
+        disturb: Callable[[], Awaitable[None]],
     ) -> list[Seen]:
-        """Begin turns so that they have these ages when `moment` is set, and return them when they have ended."""
+        """Begin turns so that each has its age, in parts of its life, when it is disturbed; return how they ended."""
+        leads = [age * self.lives[question] for age, question in zip(ages, questions, strict=True)]
 
-        async def begin(age: float, turn: Coroutine[Any, Any, Seen]) -> Seen:
-            await asyncio.sleep(longest - age)
-            return await turn
+        async def begin(client: Client, question: str, lead: float) -> Seen:
+            await asyncio.sleep(max(leads) - lead)
+            return await client.see_through(question)
 
-        longest = max(ages)
         async with asyncio.TaskGroup() as group:
-            turns = [group.create_task(begin(age, turn)) for age, turn in zip(ages, asked, strict=True)]
-            await asyncio.sleep(longest)
-            moment.set()
+            turns = [group.create_task(begin(*turn)) for turn in zip(clients, questions, leads, strict=True)]
+            await asyncio.sleep(max(leads))
+            await disturb()
         return [turn.result() for turn in turns]
 
     async def assert_whole(self, session: aiohttp.ClientSession, turns: Sequence[Seen]) -> None:

@@ -13,6 +13,8 @@ from tests.chaos.faulty_broker import FaultyBroker
 from tests.chaos.questions import QUESTIONS
 from tests.chaos.scene import Scene
 
+LATE_SECONDS = 6.0
+"""Longer than a turn lives."""
 SPREAD_SECONDS = 2.0
 """Within which the turns are begun."""
 
@@ -80,7 +82,7 @@ async def test_dropped(patient: Scene, session: aiohttp.ClientSession, broker: F
 
 async def test_duplicated(patient: Scene, session: aiohttp.ClientSession, broker: FaultyBroker) -> None:
     random = chance("duplicated")
-    broker.fault = lambda _: (0.0, 0.0, random.uniform(0, 2 * patient.life))
+    broker.fault = lambda _: (0.0, 0.0, random.uniform(0, LATE_SECONDS))
     turns = await ask(patient, session, "duplicated")
     await finish(patient, session, broker, "every event delivered three times", turns)
     assert Counter(broker.passed) == {seen.turn: 3 for seen in turns}
@@ -101,7 +103,7 @@ async def test_all_at_once(patient: Scene, session: aiohttp.ClientSession, broke
     random = chance("all", number)
 
     def some(_: str) -> tuple[float, ...]:
-        return tuple(random.uniform(0, 2 * patient.life) for _ in range(random.choice((0, 1, 2, 3))))
+        return tuple(random.uniform(0, LATE_SECONDS) for _ in range(random.choice((0, 1, 2, 3))))
 
     broker.fault = some
     ageing = asyncio.create_task(keep_ageing(patient, broker))

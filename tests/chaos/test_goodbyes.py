@@ -1,13 +1,13 @@
 """SIGTERM in the middle of turns: what can end in time ends, and what cannot goes on elsewhere at once."""
 
-import asyncio
 import signal
+from collections.abc import Sequence
 from random import Random
 
 import aiohttp
 import pytest
 
-from tests.chaos.chance import ROUNDS, chance
+from tests.chaos.chance import ROUNDS, ages, chance
 from tests.chaos.clients import Browser, Client, Completer, Finder, Seen
 from tests.chaos.questions import QUESTIONS
 from tests.chaos.scene import Scene
@@ -20,18 +20,16 @@ CLIENTS: dict[str, tuple[type[Client], ...]] = {
 
 
 async def say_goodbye(
-    scene: Scene, session: aiohttp.ClientSession, part: str, ages: list[float], random: Random
+    scene: Scene, session: aiohttp.ClientSession, part: str, aged: Sequence[float], random: Random
 ) -> list[Seen]:
     """Ask a part to end when turns have these ages, and return them when they have ended."""
-    asked = [scene.client(kind, session).see_through(random.choice(QUESTIONS)) for kind in CLIENTS[part]]
-    moment = asyncio.Event()
+    clients = [scene.client(kind, session) for kind in CLIENTS[part]]
 
     async def end() -> None:
-        await moment.wait()
         scene.platform.kill(part, signal.SIGTERM)
         await scene.platform.back(part)
 
-    turns, _ = await asyncio.gather(scene.around(moment, ages, asked), end())
+    turns = await scene.disturbed(clients, random.choices(QUESTIONS, k=len(clients)), aged, end)
     await scene.assert_whole(session, turns)
     return turns
 
@@ -40,7 +38,7 @@ async def say_goodbye(
 @pytest.mark.parametrize("number", range(GOODBYES))
 async def test_what_is_generated_ends(scene: Scene, session: aiohttp.ClientSession, part: str, number: int) -> None:
     random = chance("SIGTERM", part, number)
-    turns = await say_goodbye(scene, session, part, scene.moments(random, number, GOODBYES), random)
+    turns = await say_goodbye(scene, session, part, ages(random, number, GOODBYES), random)
     assert [scene.platform.attempts(seen.turn) for seen in turns] == [1] * len(turns)
     scene.note(f"SIGTERM of {part}", turns)
 
@@ -53,7 +51,7 @@ async def test_what_cannot_end_in_time_is_handed_back(
 ) -> None:
     # Its leases last ten minutes: what goes on after the second that a process has here was handed back.
     random = chance("SIGTERM, a second", part, number)
-    ages = [random.uniform(0.1, 0.3) * patient.life for _ in CLIENTS[part]]
-    turns = await say_goodbye(patient, session, part, ages, random)
+    aged = [random.uniform(0.1, 0.3) for _ in CLIENTS[part]]
+    turns = await say_goodbye(patient, session, part, aged, random)
     assert any(patient.platform.attempts(seen.turn) > 1 for seen in turns)
     patient.note(f"SIGTERM of {part}, which has a second", turns)

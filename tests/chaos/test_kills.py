@@ -1,11 +1,9 @@
 """kill -9 of each part alone, at random moments of turns that are being streamed."""
 
-import asyncio
-
 import aiohttp
 import pytest
 
-from tests.chaos.chance import ROUNDS, chance
+from tests.chaos.chance import ROUNDS, ages, chance
 from tests.chaos.clients import Browser, Client, Completer, Finder
 from tests.chaos.questions import QUESTIONS
 from tests.chaos.scene import Scene
@@ -26,19 +24,16 @@ supervisor lets what dies again and again wait."""
 @pytest.mark.parametrize("number", range(ROUNDS))
 async def test_every_turn_ends_whole(scene: Scene, session: aiohttp.ClientSession, part: str, number: int) -> None:
     random = chance(part, number)
-    ages = scene.moments(random, number, ROUNDS)
-    kinds = random.sample(PARTS[part], len(ages))
-    asked = [scene.client(kind, session).see_through(random.choice(QUESTIONS)) for kind in kinds]
-    moment = asyncio.Event()
+    clients = [scene.client(kind, session) for kind in random.sample(PARTS[part], len(PARTS[part]))]
 
     async def kill() -> None:
-        await moment.wait()
         scene.platform.kill(part)
         await scene.platform.back(part)
         if part in ("relay", "postgres"):
             # What a relay had claimed, or was about to be told of, is due again after its lease of half a minute.
             scene.platform.query("UPDATE events.outbox SET leased_until = '-infinity'")
 
-    turns, _ = await asyncio.gather(scene.around(moment, ages, asked), kill())
+    questions = random.choices(QUESTIONS, k=len(clients))
+    turns = await scene.disturbed(clients, questions, ages(random, number, ROUNDS), kill)
     await scene.assert_whole(session, turns)
     scene.note(f"kill -9 of {part}", turns)
