@@ -130,6 +130,7 @@ async def run(
     `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands.
     """
     database = await runtime.database()
+    runtime.before_close(_leave)
     runtime.before_close(_drain)
     # Who is answered in one piece reads no stream; it is there for others, a moment later.
     eager = event is not None or listener is not None
@@ -223,8 +224,7 @@ def start(job: dict[str, Any], actor: Worker, listener: Listener | None) -> asyn
 
 @contextmanager
 def _awaited() -> Iterator[None]:
-    """Have the process wait for what the current task does before it closes its connections."""
-    runtime.before_close(_leave)
+    """Have `_leave` wait for what the current task does."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
     _running.add(task)

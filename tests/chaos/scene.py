@@ -117,6 +117,7 @@ class Scene:
             tally["turns"] += 1
             tally[seen.ending] += 1
             tally["generated again"] += self.platform.attempts(seen.turn) > 1
+            tally["told from the store"] += seen.transcript.data.get("turn.restarted") == {"reason": "stored"}
             tally["asked for again"] += seen.requests > 1
 
     def left(self) -> dict[str, int]:
