@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     otlp_endpoint: str = "http://localhost:4317"
 
     job_lease_seconds: Annotated[float, Field(ge=1)] = 15
-    shutdown_seconds: Annotated[int, Field(ge=1)] = 600
+    shutdown_seconds: Annotated[int, Field(ge=1)] = 540
     stream_ttl_seconds: Annotated[int, Field(ge=1)] = 600
     stream_heartbeat_seconds: Annotated[float, Field(gt=0)] = 15
 

