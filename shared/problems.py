@@ -64,6 +64,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     ),
     "embedding_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The embedding endpoint refused the request"),
     "database_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
+    "shutting_down": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The process ends"),
     "internal_error": ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed for a reason of our own"),
 }
 

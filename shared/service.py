@@ -1,5 +1,6 @@
 """A function as a service. functions-framework's ASGI application has no lifespan, probes or WebSockets: this adds them."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -7,9 +8,11 @@ from uuid import uuid4
 from starlette.requests import HTTPConnection
 
 from shared import health, logs, metrics, sockets
+from shared.problems import Problem
 from shared.runtime import runtime
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -40,11 +43,12 @@ class Service:
 
     async def _serve(self, scope: "Scope", receive: "Receive", send: "Send", application: "ASGIApp") -> None:
         started = time.perf_counter()
-        status = 500
+        status, answered = 500, False
         request_id = HTTPConnection(scope).headers.get("x-request-id") or uuid4().hex
 
         async def watch(message: "Message") -> None:
-            nonlocal status
+            nonlocal status, answered
+            answered = True
             if message["type"] in STARTS:
                 status = message["status"]
             elif message["type"] == "websocket.accept":
@@ -55,6 +59,10 @@ class Service:
 
         try:
             await application(scope, receive, watch)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not answered:
+                await _shutting_down()(scope, receive, watch)
+            raise
         finally:
             method = "WEBSOCKET" if scope["type"] == "websocket" else scope.get("method", "")
             metrics.requests().labels(method if method in METHODS else "other", status).inc()
@@ -78,3 +86,12 @@ class Service:
                 await runtime.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _shutting_down() -> "Response":
+    """Return what a request is told that the process, which was asked to end, cannot wait for any longer."""
+    problem = Problem(
+        "shutting_down", "The process ends. Ask again: another one answers.", headers={"Retry-After": "1"}
+    )
+    metrics.problems().labels(problem.code).inc()
+    return problem.response()

@@ -11,6 +11,7 @@ import pytest
 
 from shared import logs
 from shared.runtime import runtime
+from shared.service import Service
 from shared.serving import build
 from shared.settings import get_settings
 from tests.functions.asgi import call
@@ -19,7 +20,7 @@ from tests.functions.upstream import Upstream, status, stream, text
 from tests.support import PASSWORDS
 
 if TYPE_CHECKING:
-    from starlette.types import Message
+    from starlette.types import Message, Receive, Scope, Send
 
 HTTP_FUNCTIONS = ("chat", "health", "identity", "ingestion", "openai_api", "routing")
 FUNCTIONS = (*HTTP_FUNCTIONS, "infer", "ingest", "probe", "sweep")
@@ -267,3 +268,27 @@ async def test_a_database_that_is_back_is_found_by_the_next_call_however_long_it
     async with await asyncio.start_server(forward, "127.0.0.1", closed_port):
         assert (await platform.call("routing", "GET", "/routing/models")).status == 200
         await runtime.close()
+
+
+async def test_a_request_that_the_end_of_the_process_cuts_is_told_to_ask_again() -> None:
+    begun, sent = asyncio.Event(), list["Message"]()
+
+    async def endless(_scope: "Scope", _receive: "Receive", _send: "Send") -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> "Message":
+        return {"type": "http.request"}
+
+    async def send(message: "Message") -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    request = asyncio.create_task(Service(endless, "endless")(scope, receive, send))
+    await begun.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"])["code"] == "shutting_down"
