@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -60,7 +61,8 @@ class Client(User):
     async def _accepted(self, response: aiohttp.ClientResponse) -> bool:
         """Return whether a response is an answer; one that says to come later is none, and no other may come."""
         if response.status == 503:
-            assert "database_unavailable" in await response.text()
+            text = await response.text()
+            assert any(code in text for code in ("database_unavailable", "shutting_down")), text
             await asyncio.sleep(POLL_SECONDS)
             return False
         assert response.status == 200, f"{response.status}: {await response.text()}"
@@ -97,15 +99,10 @@ class Completer(Client):
     """
 
     async def _connect(self, seen: Seen) -> None:
-        body = {"model": TIER, "messages": messages(seen.question), "stream": True}
-        headers = self._headers | {"Idempotency-Key": seen.key}
-        url = f"{self.platform.stack.urls['openai-api']}/v1/chat/completions"
-        async with self._session.post(url, json=body, headers=headers) as response:
+        async with self._completion(seen, stream=True) as response:
             if not await self._accepted(response):
                 return
-            turn = response.headers["X-Turn-Id"]
-            assert seen.turn in ("", turn), f"a second turn was begun: {turn}, after {seen}"
-            seen.turn, seen.text = turn, ""
+            seen.turn, seen.text = response.headers["X-Turn-Id"], ""
             finish, again = None, ""
             async for event in read_events(response.content.iter_any()):
                 if event.data == "[DONE]":
@@ -121,6 +118,13 @@ class Completer(Client):
                 finish = choice["finish_reason"] or finish
         if again == "in_progress":
             await self._look_up(seen)
+
+    def _completion(self, seen: Seen, *, stream: bool) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask, with the turn's own key."""
+        body = {"model": TIER, "messages": messages(seen.question), "stream": stream}
+        headers = self._headers | {"Idempotency-Key": seen.key}
+        url = f"{self.platform.stack.urls['openai-api']}/v1/chat/completions"
+        return self._session.post(url, json=body, headers=headers)
 
     async def _look_up(self, seen: Seen) -> None:
         """Ask for the turn until it has ended."""
@@ -142,3 +146,14 @@ class Finder(Completer):
             await self._look_up(seen)
         else:
             await super()._connect(seen)
+
+
+class Waiter(Completer):
+    """Asks for the answer in one piece."""
+
+    async def _connect(self, seen: Seen) -> None:
+        async with self._completion(seen, stream=False) as response:
+            if await self._accepted(response):
+                [choice] = (await response.json())["choices"]
+                seen.turn, seen.text = response.headers["X-Turn-Id"], choice["message"]["content"]
+                seen.ending = "completed"

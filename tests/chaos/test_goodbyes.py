@@ -8,14 +8,14 @@ import aiohttp
 import pytest
 
 from tests.chaos.chance import ROUNDS, ages, chance
-from tests.chaos.clients import Browser, Client, Completer, Finder, Seen
+from tests.chaos.clients import Browser, Client, Completer, Finder, Seen, Waiter
 from tests.chaos.questions import QUESTIONS
 from tests.chaos.scene import Scene
 
 GOODBYES = max(1, ROUNDS // 5)
 CLIENTS: dict[str, tuple[type[Client], ...]] = {
     "inference-standard": (Browser, Browser, Browser, Browser),
-    "openai-api": (Completer, Finder, Finder, Completer),
+    "openai-api": (Completer, Completer, Finder, Waiter),
 }
 
 

@@ -4,7 +4,7 @@ import aiohttp
 import pytest
 
 from tests.chaos.chance import ROUNDS, ages, chance
-from tests.chaos.clients import Browser, Client, Completer, Finder
+from tests.chaos.clients import Browser, Client, Completer, Finder, Waiter
 from tests.chaos.questions import QUESTIONS
 from tests.chaos.scene import Scene
 
@@ -12,9 +12,9 @@ PARTS: dict[str, tuple[type[Client], ...]] = {
     "chat": (Browser, Browser, Browser, Browser),
     "inference-standard": (Browser, Browser, Browser, Browser),
     "relay": (Browser, Browser, Browser, Browser),
-    "redis": (Browser, Browser, Completer, Finder),
-    "postgres": (Browser, Completer, Browser, Finder),
-    "openai-api": (Completer, Finder, Finder, Completer),
+    "redis": (Browser, Browser, Completer, Waiter),
+    "postgres": (Browser, Browser, Completer, Waiter),
+    "openai-api": (Completer, Completer, Finder, Waiter),
 }
 """By whom turns are begun that run when a part is killed. The parts take turns, so that each has time to be stable again: a
 supervisor lets what dies again and again wait."""
