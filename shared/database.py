@@ -54,8 +54,9 @@ class Database:
                 "connect_timeout": 5,
                 "tcp_user_timeout": 10_000,
             },
-            check=_check_open,
+            check=self._check_open,
         )
+        self._drained_at = -math.inf
 
     async def open(self) -> Self:
         """Start the pool; connections are made when they are first needed."""
@@ -109,6 +110,25 @@ class Database:
                 raise unavailable() from error
             raise
 
+    async def _check_open(self, connection: "_Connection") -> None:
+        """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
+
+        This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
+        One that was just used is not asked. Where one is closed the others are as a rule, as after a restart of the server;
+        they go with it, because the pool waits longer before each next one that it tries.
+        """
+        if time.monotonic() - connection.used_at < TRUSTED_SECONDS:
+            return
+        readable = select.poll()
+        readable.register(connection.fileno(), select.POLLIN)
+        if readable.poll(0):
+            # Closed on this side too, or the pool would offer it again.
+            await connection.close()
+            if connection.used_at > self._drained_at:
+                self._drained_at = time.monotonic()
+                await self._pool.drain()
+            raise psycopg.OperationalError("the server closed the connection")
+
 
 class _Connection(AsyncConnection[Row]):
     """A connection that knows when it was last of use (monotonic seconds)."""
@@ -126,22 +146,6 @@ def _statement(function: str, arguments: tuple[str, ...]) -> sql.SQL:
         ),
     )
     return sql.SQL(composed.as_string())
-
-
-async def _check_open(connection: _Connection) -> None:
-    """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
-
-    This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
-    One that was just used is not asked.
-    """
-    if time.monotonic() - connection.used_at < TRUSTED_SECONDS:
-        return
-    readable = select.poll()
-    readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0):
-        # Closed on this side too, or the pool would offer it again.
-        await connection.close()
-        raise psycopg.OperationalError("the server closed the connection")
 
 
 ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s, %s, %s)"

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import logs
+from shared.database import TRUSTED_SECONDS
 from shared.runtime import runtime
 from shared.service import Service
 from shared.serving import build
@@ -268,6 +269,18 @@ async def test_a_database_that_is_back_is_found_by_the_next_call_however_long_it
     async with await asyncio.start_server(forward, "127.0.0.1", closed_port):
         assert (await platform.call("routing", "GET", "/routing/models")).status == 200
         await runtime.close()
+
+
+async def test_connections_that_a_restart_of_the_database_closed_cost_no_request(platform: Platform) -> None:
+    own = "FROM pg_stat_activity WHERE datname = current_database() AND usename = 'app'"
+    with platform.database.connect() as operator:
+        # The pool grows by one at a time.
+        while operator.value(f"SELECT count(*) {own}") < 6:
+            await asyncio.gather(*(platform.call("routing", "GET", "/routing/models") for _ in range(20)))
+        assert operator.value(f"SELECT bool_and(pg_terminate_backend(pid, 9000)) {own}")
+    # What was used a moment ago is not looked at.
+    await asyncio.sleep(2 * TRUSTED_SECONDS)
+    assert (await platform.call("routing", "GET", "/routing/models")).status == 200
 
 
 async def test_a_request_that_the_end_of_the_process_cuts_is_told_to_ask_again() -> None:
