@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, drain, endings
+from shared.text import storable
 from shared.upstream import Delta, UpstreamError, Usage, stream
 
 END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
@@ -52,30 +53,38 @@ class Answer:
     """When the model that answers was asked, and when it had sent all that it did: as time.perf_counter counts."""
     ended_at: float | None = None
 
-    def add(self, delta: Delta) -> None:
-        """Take a piece in."""
+    def add(self, delta: Delta) -> Delta:
+        """Take a piece in; return it with its tool calls numbered as they are kept."""
         self.pieces += bool(delta.text) + bool(delta.reasoning) + len(delta.tool_calls)
         if delta.text:
             self.text.append(delta.text)
-        for call in delta.tool_calls:
-            _merge(self.tool_calls, call)
         self.finish_reason = delta.finish_reason or self.finish_reason
+        if delta.tool_calls:
+            numbered = [{**call, "index": _merge(self.tool_calls, call)} for call in delta.tool_calls]
+            delta = replace(delta, tool_calls=numbered)
+        return delta
 
     def calls(self) -> list[dict[str, Any]] | None:
         """Return the tool calls in their order, None if there are none."""
         return [self.tool_calls[index] for index in sorted(self.tool_calls)] or None
 
 
-def _merge(calls: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> None:
-    """Add a piece of a streamed tool call: arguments come in parts, all else once."""
-    index = piece.get("index")
-    call = calls.setdefault(
-        index if isinstance(index, int) else len(calls), {"type": "function", "function": {"name": "", "arguments": ""}}
-    )
-    call |= {name: value for name, value in piece.items() if name not in ("index", "function") and value is not None}
+def _merge(calls: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> int:
+    """Add a piece of a streamed tool call, whose arguments come in parts and all else once; return the call's index.
+
+    Some servers number parallel calls alike, or not at all: a piece with another id begins another call.
+    """
+    index, id_ = piece.get("index"), piece.get("id")
+    if not isinstance(index, int):
+        index = len(calls) if id_ or not calls else max(calls)
+    elif id_ and calls.get(index, {}).get("id", id_) != id_:
+        index = next((i for i, call in calls.items() if call.get("id") == id_), max(calls) + 1)
+    call = calls.setdefault(index, {"type": "function", "function": {"name": "", "arguments": ""}})
+    call |= {name: storable(piece[name]) for name in ("id", "type") if isinstance(piece.get(name), str) and piece[name]}
     function = piece.get("function") or {}
-    call["function"]["name"] = function.get("name") or call["function"]["name"]
-    call["function"]["arguments"] += function.get("arguments") or ""
+    call["function"]["name"] = storable(str(function.get("name") or call["function"]["name"]))
+    call["function"]["arguments"] += storable(str(function.get("arguments") or ""))
+    return index
 
 
 @dataclass
@@ -357,15 +366,15 @@ async def _stream_answer(run: Run, begun: float) -> None:
                 if not answer.pieces:
                     answer.first_token_seconds = time.perf_counter() - begun
                     metrics.steps().labels("first_token").observe(answer.first_token_seconds)
-                answer.add(item)
+                piece = answer.add(item)
                 if run.listener is not None:
-                    run.listener(item)
+                    run.listener(piece)
                 if item.text:
                     run.stream.token(item.text)
                 if item.reasoning:
                     run.stream.put("turn.reasoning", {"text": item.reasoning})
                 if item.tool_calls:
-                    run.stream.put("turn.tool_calls", {"tool_calls": list(item.tool_calls)})
+                    run.stream.put("turn.tool_calls", {"tool_calls": list(piece.tool_calls)})
 
 
 async def _complete(run: Run, status: str) -> dict[str, Any]:
@@ -411,19 +420,30 @@ async def _fail(run: Run, error: UpstreamError) -> dict[str, Any]:
 async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
     """Call what ends the job; a database that is away for a moment does not cost the answer.
 
-    Trying again is safe: the lease lets only one call end the job, and a later one raises `lease_lost`.
+    Trying again is safe: the lease lets only one call end the job, and a later one raises `lease_lost`. Where the answer to the
+    first one was lost with the connection, the stored turn says whether it had ended the job.
     """
+    uncertain = False
     for delay in (*END_RETRY_SECONDS, None):
         try:
             turn: dict[str, Any] = await run.database.call_releasing_early(function, run.actor, **arguments)
         except Problem as problem:
+            if problem.code == "lease_lost" and uncertain and (ended := await _ended_by(run)) is not None:
+                return ended
             if problem.code != "database_unavailable" or delay is None:
                 raise
+            uncertain = True
             logs.warning("job_end_delayed", **run.ids())
             await asyncio.sleep(delay)
         else:
             return turn
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _ended_by(run: Run) -> dict[str, Any] | None:
+    """Return the turn if it has ended with what this run has generated."""
+    turn: dict[str, Any] = await run.database.call("chat.turn_result", run.actor, p_turn_id=run.job["turn_id"])
+    return turn if turn["finished_at"] is not None and (turn["answer"] or "") == "".join(run.answer.text) else None
 
 
 async def _tell_end(run: Run, turn: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ a second. Retries are not here but with the run of a job, which knows whether an
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ DONE = b"[DONE]"
 MAX_TOKENS = 10**9
 MAX_LINE_BYTES = 8 * 1024 * 1024
 ERROR_CHARS = 300
+PASSING = frozenset({HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+"""Refusals of the moment, not of the request."""
+LAST_READ_SECONDS = 0.02
 RETRY_AFTER_SECONDS = 5.0
 """A server that asks for more patience than this is left for the next model."""
 
@@ -130,8 +133,9 @@ async def _refusal(response: "ClientResponse") -> UpstreamError:
     except (ClientError, TimeoutError, OSError):
         text = ""
     detail = f"The model server answered {response.status}: {_message(text)}"
-    passing = response.status >= HTTPStatus.INTERNAL_SERVER_ERROR or response.status == HTTPStatus.TOO_MANY_REQUESTS
-    if not passing:
+    if response.status == HTTPStatus.REQUEST_TIMEOUT:  # how a proxy tells that the model behind it was too slow
+        return UpstreamError("model_timeout", detail)
+    if response.status < HTTPStatus.INTERNAL_SERVER_ERROR and response.status not in PASSING:
         return UpstreamError("model_refused", detail)
     if response.headers.get("x-should-retry") == "false":  # OpenAI's own servers say so; their clients follow it
         return UpstreamError("model_unavailable", detail)
@@ -161,9 +165,14 @@ async def _items(response: "ClientResponse", settings: Settings) -> AsyncGenerat
         if events.failure is not None:
             raise events.failure
         if events.begun:
+            # It speaks: what is awaited now is the next token.
             patience = settings.model_token_timeout_seconds
     if not events.finished:
         raise UpstreamError("model_stream_broken", "The model server cut the stream.", 0)
+    # Read to its end, the connection can be used again.
+    with suppress(TimeoutError, ClientError, OSError):
+        async with asyncio.timeout(LAST_READ_SECONDS):
+            await response.content.readany()
 
 
 class _Events:
@@ -198,9 +207,9 @@ class _Events:
         if payload == DONE:
             self.done = self.finished = True
             return
-        self.begun = True
         for item in _read(payload, self._cleaner):
             items.append(item)
+            self.begun = True
             self.finished = self.finished or (isinstance(item, Delta) and item.finish_reason is not None)
 
 

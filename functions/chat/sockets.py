@@ -214,7 +214,8 @@ class Session:
         self, principal: Principal, turn_id: UUID, ref: str | None, after: str, accepted: dict[str, Any] | None
     ) -> None:
         """Tell a turn's events from now on, instead of for a frame that asked for the same turn before."""
-        await self._drop(turn_id)
+        while turn_id in self._following:  # another frame may have asked for it while the former one was being ended
+            await self._drop(turn_id)
         task = asyncio.create_task(self._tell_all(principal, turn_id, ref, after, accepted))
         self._following[turn_id] = Subscription(task, ref)
 

@@ -27,7 +27,7 @@ from shared.settings import get_settings
 from shared.text import UNSTORABLE
 
 FUNCTION = "openai-api"
-MAX_BODY_BYTES = 20 * 1024 * 1024
+MAX_BODY_BYTES = 10 * 1024 * 1024
 """Room for images as data URLs."""
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -46,7 +46,7 @@ async def create(request: Request) -> Response:
         job = accepted["job"] | {"messages": accepted["job"]["messages"] or asked.messages}
         heard.run = generation.start(job, actor, heard.listen if asked.stream else None)
     if asked.stream:
-        usage = asked.stream_options is not None and asked.stream_options.include_usage
+        usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return await Stream(admission.principal, accepted, heard, include_usage=usage).response()
     return await Whole(admission.principal, accepted, heard).response()
 
@@ -81,7 +81,11 @@ async def _begin(request: Request, admission: Admission, asked: Completion) -> d
 
 def _json(field: str, document: object) -> str:
     """Return a part of the request as JSON; raises Problem `invalid_request` for text that PostgreSQL cannot hold."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    if UNSTORABLE.search(text) or ESCAPED_NUL.search(text):
+    try:
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise Problem("invalid_request", f"{field}: a number is not finite.") from error
+    # Looking for the escape first: an image has none, and the pattern takes its time.
+    if UNSTORABLE.search(text) or ("\\u0000" in text and ESCAPED_NUL.search(text)):
         raise Problem("invalid_request", f"{field}: must not contain NUL characters or lone surrogates.")
     return text

@@ -36,15 +36,18 @@ async def create(request: Request) -> Response:
     held = await database.call_releasing_early(
         "budget.reserve_embedding", principal, p_texts=texts, p_model=settings.litellm_embedding_model
     )
-    answer: dict[str, Any] = {}
+    text, answer = None, None
     try:
-        answer = json.loads(await embeddings.request(texts, settings, TIMEOUT_SECONDS))
+        text = await embeddings.request(texts, settings, TIMEOUT_SECONDS)
+        answer = json.loads(text)
         data = [_item(item, body.encoding_format) for item in answer["data"]]
+        if len(data) != len(texts):
+            raise ValueError(len(data))
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
     finally:
         used = await database.call_releasing_early(
-            "budget.settle_embedding", principal, p_id=held["id"], p_tokens=_counted(answer)
+            "budget.settle_embedding", principal, p_id=held["id"], p_tokens=0 if text is None else _counted(answer)
         )
     return JSONResponse(
         {
@@ -56,17 +59,15 @@ async def create(request: Request) -> Response:
     )
 
 
-def _item(item: dict[str, Any], encoding: str) -> dict[str, Any]:
+def _item(item: dict[str, Any], encoding: str | None) -> dict[str, Any]:
     vector = item["embedding"]
     if encoding == "base64":
         vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     return {"object": "embedding", "index": item["index"], "embedding": vector}
 
 
-def _counted(answer: dict[str, Any]) -> int | None:
-    """Return the tokens that the endpoint counted: 0 when it failed, None when it does not say."""
-    if not answer:
-        return 0
-    usage = answer.get("usage")
+def _counted(answer: Any) -> int | None:
+    """Return the tokens that the endpoint counted, None when it does not say: then what was held is charged."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
     counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     return counted if type(counted) is int and counted >= 0 else None

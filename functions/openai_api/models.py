@@ -37,13 +37,15 @@ REFUSED = frozenset(
     }
 )
 """What would change the answer's shape, and is not supported."""
+HARMLESS = {"modalities": ["text"], "function_call": "none"}
+"""Values that ask for nothing."""
 CollectionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class StreamOptions(Shape):
     """What a stream tells besides the answer."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Retrieval(Body):
@@ -76,7 +78,7 @@ class Completion(Shape):
             content = message.get("content")
             if isinstance(content, list):
                 _check_parts(number, content)
-            elif content is None and not message.get("tool_calls"):
+            elif content is None and message["role"] != "assistant":
                 raise ValueError(f"{number}.content: is missing")
             elif content is not None and not isinstance(content, str):
                 raise ValueError(f"{number}.content: must be a text or a list of parts")
@@ -88,7 +90,8 @@ class Completion(Shape):
 
     def refused(self) -> list[str]:
         """Return the members that are asked for and not supported."""
-        return [name for name, value in self._extra().items() if name in REFUSED and value]
+        asked = {name: value for name, value in self._extra().items() if name in REFUSED and value}
+        return [name for name, value in asked.items() if value != HARMLESS.get(name)]
 
     def _extra(self) -> dict[str, Any]:
         return self.model_extra or {}
@@ -110,7 +113,8 @@ def _check_parts(number: int, parts: list[Any]) -> None:
             raise ValueError(f"{number}.content.{position}.type: must be one of {', '.join(sorted(PARTS))}")
         if part["type"] == "text" and not isinstance(part.get("text"), str):
             raise ValueError(f"{number}.content.{position}.text: must be a text")
-        if part["type"] == "image_url" and not isinstance((part.get("image_url") or {}).get("url"), str):
+        image = part.get("image_url")
+        if part["type"] == "image_url" and not (isinstance(image, dict) and isinstance(image.get("url"), str)):
             raise ValueError(f"{number}.content.{position}.image_url.url: must be an address or a data URL")
 
 
@@ -119,5 +123,5 @@ class Embeddings(Shape):
 
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None

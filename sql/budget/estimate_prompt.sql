@@ -14,11 +14,18 @@ BEGIN
   IF NOT jsonb_path_exists(p_messages, '$[*].content[*] ? (@.type == "image_url")') THEN
     RETURN budget.estimate_tokens(p_messages::text);
   END IF;
-  SELECT jsonb_agg(CASE WHEN part.value ->> 'type' = 'image_url' THEN NULL ELSE coalesce(part.value, m.value) END),
-    count(*) FILTER (WHERE part.value ->> 'type' = 'image_url')
+  -- Of a message all counts but its images: the parts of its content, and what stands beside them.
+  SELECT jsonb_agg(x.counted), count(*) FILTER (WHERE x.image)
   INTO v_text, v_images
   FROM jsonb_array_elements(p_messages) AS m
-  LEFT JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(m.value -> 'content') WHEN 'array' THEN m.value -> 'content' END) AS part ON true;
+  CROSS JOIN LATERAL (
+    SELECT m.value - 'content' AS counted, false AS image
+    UNION ALL
+    SELECT CASE WHEN part.value ->> 'type' = 'image_url' THEN part.value - 'image_url' ELSE part.value END,
+      coalesce(part.value ->> 'type' = 'image_url', false)
+    FROM jsonb_array_elements(
+      CASE jsonb_typeof(m.value -> 'content') WHEN 'array' THEN m.value -> 'content' ELSE jsonb_build_array(m.value -> 'content') END) AS part
+  ) AS x;
   RETURN budget.estimate_tokens(v_text::text) + c_image * v_images;
 END
 $$;

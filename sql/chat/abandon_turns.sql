@@ -19,6 +19,13 @@ BEGIN
     ORDER BY j.turn_id
     FOR UPDATE OF j
   ) AS held;
+  -- What is held without a job too, as for an embedding: whoever settles it holds it before the balances.
+  PERFORM FROM budget.reservations AS r
+  WHERE r.tenant_id = v_tenant AND r.user_id = p_user_id AND r.closed_at IS NULL
+    AND (p_conversation_id IS NULL OR EXISTS (
+      SELECT FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = r.turn_id AND t.conversation_id = p_conversation_id))
+  ORDER BY r.turn_id
+  FOR UPDATE;
   -- What those that are generated have used is not known, so that what they hold is charged.
   PERFORM budget.charge_held(r.turn_id) FROM unnest(v_running) AS r (turn_id);
   PERFORM budget.release(r.turn_id)

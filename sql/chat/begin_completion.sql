@@ -23,7 +23,8 @@ DECLARE
   v_tenant uuid := core.require_tenant();
   v_user uuid := core.require_user();
   v_turn uuid := gen_random_uuid();
-  v_question text := coalesce(chat.question_of(p_messages), '');
+  -- As much of it as a question may have: what is longer cannot be searched for.
+  v_question text := left(coalesce(chat.question_of(p_messages), ''), 100000);
   v_model text := p_model;
   v_collections text[] := p_collections;
   v_alias routing.aliases;

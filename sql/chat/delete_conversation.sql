@@ -10,6 +10,8 @@ DECLARE
   v_turns integer;
 BEGIN
   PERFORM core.require_operation('chat.manage');
+  -- The user before the conversation, as whoever begins a turn or erases the user does.
+  PERFORM FROM core.users AS u WHERE u.tenant_id = v_tenant AND u.id = core.require_user() FOR KEY SHARE;
   PERFORM chat.own_conversation(p_conversation_id);
   PERFORM chat.abandon_turns(core.require_user(), p_conversation_id);
   DELETE FROM budget.reservations AS r

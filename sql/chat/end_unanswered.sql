@@ -15,7 +15,7 @@ BEGIN
   RETURNING j.generated_tokens INTO v_generated;
   UPDATE chat.turns AS t
   SET status = 'stopped', stop_requested_at = coalesce(t.stop_requested_at, now()), finished_at = clock_timestamp(),
-      prompt_tokens = CASE v_generated WHEN 0 THEN 0 ELSE budget.estimate_prompt(chat.prompt(p_turn_id)) END,
+      prompt_tokens = CASE v_generated WHEN 0 THEN 0 ELSE chat.estimated_prompt(p_turn_id) END,
       completion_tokens = least(v_generated, t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = p_turn_id
   RETURNING t.* INTO v_turn;

@@ -11,7 +11,8 @@ AS $$
     WHERE t.tenant_id = core.require_tenant() AND t.id = p_turn_id
   ), passages AS (
     SELECT string_agg(
-      format(E'[%s] %s%s\n%s', p.ordinal, p.document_name, coalesce(' > ' || nullif(p.heading, ''), ''), p.content),
+      format(E'[%s] %s%s\n%s', p.ordinal, regexp_replace(p.document_name, '\s+', ' ', 'g'),
+             coalesce(' > ' || nullif(regexp_replace(p.heading, '\s+', ' ', 'g'), ''), ''), p.content),
       E'\n\n' ORDER BY p.ordinal) AS block
     FROM turn
     JOIN chat.passages AS p ON p.tenant_id = turn.tenant_id AND p.turn_id = p_turn_id

@@ -1,5 +1,6 @@
 -- requires: 012_budget_metrics
--- It runs with the caller's rights: which turns a user may read is the policy of chat.turns; what a turn was charged only its own user reads.
+-- It runs with the caller's rights: which turns a user may read is the policy of chat.turns; what a turn was charged, and what it was
+-- weighed against, only its own user reads.
 CREATE OR REPLACE FUNCTION chat.read_trace(p_turn_id uuid)
 RETURNS jsonb
 LANGUAGE plpgsql STABLE
@@ -9,21 +10,25 @@ DECLARE
   v_tenant uuid := core.require_tenant();
   v_turn chat.turns;
   v_traceparent text;
+  v_own boolean;
 BEGIN
   SELECT * INTO v_turn FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
   IF NOT FOUND THEN
     PERFORM ops.raise_problem('not_found', 'There is no such turn.', jsonb_build_object('turn_id', p_turn_id));
   END IF;
+  v_own := v_turn.user_id = core.current_user_id();
   SELECT j.traceparent INTO v_traceparent FROM inference.jobs AS j WHERE j.tenant_id = v_tenant AND j.turn_id = p_turn_id;
   RETURN jsonb_build_object(
     'turn_id', v_turn.id, 'status', v_turn.status, 'traceparent', v_traceparent, 'trace_id', split_part(v_traceparent, '-', 2),
     'created_at', v_turn.created_at, 'finished_at', v_turn.finished_at,
     'spans', (
       SELECT jsonb_agg(jsonb_build_object(
-        'name', s.name, 'started_at', s.started_at, 'duration_ms', s.duration_ms, 'attempt', s.attempt, 'attributes', s.attributes))
+        'name', s.name, 'started_at', s.started_at, 'duration_ms', s.duration_ms, 'attempt', s.attempt,
+        'attributes', CASE WHEN v_own THEN s.attributes ELSE s.attributes - '{worker,detail}'::text[] END))
       FROM chat.trace_spans(v_tenant, p_turn_id) AS s),
     'decisions', jsonb_build_object(
-      'routing', v_turn.routing,
+      -- Why a model was not taken tells of the owner's roles and of what is left of a budget.
+      'routing', CASE WHEN v_own THEN v_turn.routing ELSE v_turn.routing - '{considered,features,fallbacks,fallback}'::text[] END,
       'retrieval', v_turn.retrieval || jsonb_build_object('passages', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
           'n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'document_id', p.document_id, 'chunk_id', p.chunk_id,
@@ -47,5 +52,5 @@ $$;
 
 COMMENT ON FUNCTION chat.read_trace(uuid) IS
   'What happened to a turn that the current user may read, and why: {turn_id, status, traceparent, trace_id, created_at, finished_at, spans (chat.trace_spans), decisions: {routing, '
-  'retrieval, budget}}. budget is NULL for whom the turn is only shared with. Raises not_found.';
+  'retrieval, budget}}. Whom the turn is only shared with has no budget, and of the routing the outcome. Raises not_found.';
 GRANT EXECUTE ON FUNCTION chat.read_trace(uuid) TO app;

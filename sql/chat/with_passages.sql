@@ -8,6 +8,9 @@ AS $$
     WHEN p_block IS NULL THEN p_messages
     WHEN p_messages -> 0 ->> 'role' IN ('system', 'developer') AND jsonb_typeof(p_messages -> 0 -> 'content') = 'string' THEN
       jsonb_set(p_messages, '{0,content}', to_jsonb((p_messages -> 0 ->> 'content') || E'\n\n' || chat.passages_prompt(p_block)))
+    WHEN p_messages -> 0 ->> 'role' IN ('system', 'developer') AND jsonb_typeof(p_messages -> 0 -> 'content') = 'array' THEN
+      jsonb_set(p_messages, '{0,content}',
+                (p_messages -> 0 -> 'content') || jsonb_build_array(jsonb_build_object('type', 'text', 'text', chat.passages_prompt(p_block))))
     ELSE jsonb_build_array(jsonb_build_object('role', 'system', 'content', chat.passages_prompt(p_block))) || p_messages
   END
 $$;

@@ -44,8 +44,8 @@ BEGIN
   -- tokens are, it is estimated, high. Never above what the model was held to.
   UPDATE chat.turns AS t
   SET status = p_status, finished_at = clock_timestamp(), finish_reason = p_finish_reason,
-      prompt_tokens = coalesce(p_prompt_tokens, budget.estimate_prompt(chat.prompt(v_turn.id))),
-      completion_tokens = coalesce(p_completion_tokens, least(inference.count_tokens(p_content, p_pieces), v_turn.max_tokens))
+      prompt_tokens = coalesce(p_prompt_tokens, chat.estimated_prompt(v_turn.id)),
+      completion_tokens = coalesce(p_completion_tokens, least(inference.count_tokens(p_content || coalesce(p_tool_calls::text, ''), p_pieces), v_turn.max_tokens))
   WHERE t.tenant_id = v_tenant AND t.id = v_turn.id
   RETURNING t.* INTO v_turn;
   -- Who holds the conversation asks in it, which moves it as well, or deletes it, and waits for this job: so it is not waited for.

@@ -24,7 +24,7 @@ BEGIN
   -- Nothing generated, nothing charged; a broken answer costs its prompt and what was generated of it.
   UPDATE chat.turns AS t
   SET status = 'failed', error_code = p_code, error_detail = left(p_detail, 2000), finished_at = clock_timestamp(),
-      prompt_tokens = CASE WHEN p_generated = '' AND v_generated = 0 THEN 0 ELSE budget.estimate_prompt(chat.prompt(v_turn)) END,
+      prompt_tokens = CASE WHEN p_generated = '' AND p_pieces = 0 AND v_generated = 0 THEN 0 ELSE chat.estimated_prompt(v_turn) END,
       completion_tokens = least(greatest(inference.count_tokens(p_generated, p_pieces), v_generated), t.max_tokens)
   WHERE t.tenant_id = v_tenant AND t.id = v_turn;
   -- Before the balances, in the order of chat.begin_turn.

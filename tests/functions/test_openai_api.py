@@ -201,6 +201,11 @@ BAD = {
     "content is a number": ({"model": "auto", "messages": [{"role": "user", "content": 5}]}, "messages"),
     "a part is no part": ({"model": "auto", "messages": [{"role": "user", "content": [5]}]}, "messages"),
     "audio": ({"model": "auto", "messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "messages"),
+    "an image that is a text": (
+        {"model": "auto", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "https://x"}]}]},
+        "messages",
+    ),
+    "a number that is none": ({"model": "auto", "messages": QUESTION, "temperature": float("nan")}, None),
     "an image without an address": (
         {"model": "auto", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
         "messages",
@@ -572,3 +577,48 @@ async def test_a_job_whose_lease_is_lost_is_told_from_where_it_goes_on(
     assert told == "Fine."
     assert (await platform.read(reply.headers["x-turn-id"]))["charged_tokens"] == 15
     assert platform.held() == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"messages": [*QUESTION, {"role": "assistant", "content": None, "refusal": "No."}, *QUESTION]},
+        {"modalities": ["text"]},
+        {"function_call": "none"},
+        {"stream_options": {"include_usage": None}},
+        {"max_tokens": None, "stop": None, "tools": None, "response_format": None, "n": None},
+    ],
+    ids=["a refusal in the history", "modalities", "function_call", "include_usage", "null"],
+)
+async def test_what_asks_for_nothing_special_is_taken(
+    platform: Platform, upstream: Upstream, given: dict[str, object]
+) -> None:
+    assert upstream
+    reply = await post(platform, {"model": STANDARD, "messages": QUESTION, **given})
+    assert reply.status == 200, reply
+
+
+async def test_two_calls_that_a_server_numbers_alike_are_two(
+    platform: Platform, upstream: Upstream, client: AsyncOpenAI
+) -> None:
+    assert platform
+    calls = [
+        {"index": 0, "id": id_, "type": "function", "function": {"name": "weather", "arguments": arguments}}
+        for id_, arguments in (("one", '{"city": '), ("two", "{}"))
+    ]
+    rest = {"index": 0, "id": "", "type": "", "function": {"arguments": '"Bergen"}'}}
+    order = [calls[0], rest, calls[1]]
+    events = [
+        chunk({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}) for call in order
+    ]
+    upstream.chat = stream(*events, FINISHED, usage(), DONE)
+    answer = await client.chat.completions.create(model=STANDARD, messages=QUESTION, tools=[TOOL])
+    assert [
+        (c.id, c.function.arguments) for c in answer.choices[0].message.tool_calls or () if c.type == "function"
+    ] == [
+        ("one", '{"city": "Bergen"}'),
+        ("two", "{}"),
+    ]
+    told = await client.chat.completions.create(model=STANDARD, messages=QUESTION, tools=[TOOL], stream=True)
+    indices = [call.index async for piece in told for call in piece.choices[0].delta.tool_calls or ()]
+    assert indices == [0, 0, 1]

@@ -155,3 +155,30 @@ def test_a_line_is_bounded_wherever_a_text_is_cut(module_database: Database, cou
         line: (e, c) for line, e, c in zip(lines, estimates(module_database, lines), counted, strict=True) if e < c
     }
     assert below == {}
+
+
+IMAGE = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,xxxx"}}]}
+CALLS = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{'a': 1} " * 500}}]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "What is this? " * 50},
+        {"role": "user", "content": [{"type": "text", "text": "What is this? " * 50}]},
+        {"role": "assistant", "content": None, "tool_calls": CALLS},
+        {"role": "assistant", "content": [], "tool_calls": CALLS},
+        {"role": "assistant", "tool_calls": CALLS},
+        {"role": "user", "name": "x" * 500, "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]},
+    ],
+    ids=["text", "parts", "null", "no parts", "no content", "another image"],
+)
+def test_beside_an_image_all_else_counts_too(database: Database, message: object) -> None:
+    with database.connect() as operator:
+
+        def estimate(*messages: object) -> int:
+            return int(operator.value("SELECT budget.estimate_prompt(%s::jsonb)", [json.dumps(messages)]))
+
+        alone, image = estimate(message), estimate(IMAGE)
+        assert estimate(IMAGE, message) >= alone + image - 20, "but for brackets"
+        assert image > 16_384
