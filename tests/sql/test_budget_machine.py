@@ -398,10 +398,8 @@ class Budgets(RuleBasedStateMachine):
         for place, held in enumerate(mine):
             runs = (place % 2 == 0) is first_runs
             self.operator.run(
-                "WITH conversation AS (INSERT INTO chat.conversations (tenant_id, id, user_id, title)"
-                " VALUES (%(tenant)s, %(turn)s, %(user)s, ''))"
-                ", turn AS (INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, request_sha256, max_tokens)"
-                " VALUES (%(tenant)s, %(turn)s, %(turn)s, %(user)s, '', 1))"
+                "WITH turn AS (INSERT INTO chat.turns (tenant_id, id, user_id, request_sha256, request, max_tokens)"
+                " VALUES (%(tenant)s, %(turn)s, %(user)s, '', '{}', 1))"
                 " INSERT INTO inference.jobs (tenant_id, turn_id, tier, model, status, leased_by, leased_until)"
                 " VALUES (%(tenant)s, %(turn)s, 'light', 'free', %(status)s, %(by)s, %(until)s)",
                 {
