@@ -32,6 +32,8 @@ MODEL_RETRY_SECONDS = (0.2, 0.8)
 FALLS_BACK = frozenset({"model_unavailable", "model_timeout", "model_stream_broken"})
 """What another model may do better: a refusal is the request's fault."""
 
+MAX_PIECES = 256
+
 Listener = Callable[[Delta], None]
 
 
@@ -58,6 +60,9 @@ class Answer:
         self.pieces += bool(delta.text) + bool(delta.reasoning) + len(delta.tool_calls)
         if delta.text:
             self.text.append(delta.text)
+            if len(self.text) > MAX_PIECES:
+                # A piece by itself takes ten times the memory of its letters.
+                self.text = ["".join(self.text)]
         self.finish_reason = delta.finish_reason or self.finish_reason
         if delta.tool_calls:
             numbered = [{**call, "index": _merge(self.tool_calls, call)} for call in delta.tool_calls]
