@@ -7,15 +7,16 @@ answer would not continue the first.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
 from shared import leases, logs, metrics, telemetry
+from shared.answer import Answer, Listener
 from shared.database import Database
 from shared.leases import WORKER, Lease, Verdict
 from shared.principal import Worker
@@ -23,8 +24,7 @@ from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, drain, endings
-from shared.text import storable
-from shared.upstream import Delta, UpstreamError, Usage, stream
+from shared.upstream import UpstreamError, Usage, stream
 
 END_RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 4.0)
 MODEL_RETRY_SECONDS = (0.2, 0.8)
@@ -32,64 +32,9 @@ MODEL_RETRY_SECONDS = (0.2, 0.8)
 FALLS_BACK = frozenset({"model_unavailable", "model_timeout", "model_stream_broken"})
 """What another model may do better: a refusal is the request's fault."""
 
-MAX_PIECES = 256
-
-Listener = Callable[[Delta], None]
-
 
 class StopRequestedError(Exception):
     """The user wants no more of this answer."""
-
-
-@dataclass
-class Answer:
-    """What a model has said so far."""
-
-    text: list[str] = field(default_factory=list)
-    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    pieces: int = 0
-    first_token_seconds: float | None = None
-    asked_at: float | None = None
-    """When the model that answers was asked, and when it had sent all that it did: as time.perf_counter counts."""
-    ended_at: float | None = None
-
-    def add(self, delta: Delta) -> Delta:
-        """Take a piece in; return it with its tool calls numbered as they are kept."""
-        self.pieces += bool(delta.text) + bool(delta.reasoning) + len(delta.tool_calls)
-        if delta.text:
-            self.text.append(delta.text)
-            if len(self.text) > MAX_PIECES:
-                # A piece by itself takes ten times the memory of its letters.
-                self.text = ["".join(self.text)]
-        self.finish_reason = delta.finish_reason or self.finish_reason
-        if delta.tool_calls:
-            numbered = [{**call, "index": _merge(self.tool_calls, call)} for call in delta.tool_calls]
-            delta = replace(delta, tool_calls=numbered)
-        return delta
-
-    def calls(self) -> list[dict[str, Any]] | None:
-        """Return the tool calls in their order, None if there are none."""
-        return [self.tool_calls[index] for index in sorted(self.tool_calls)] or None
-
-
-def _merge(calls: dict[int, dict[str, Any]], piece: Mapping[str, Any]) -> int:
-    """Add a piece of a streamed tool call, whose arguments come in parts and all else once; return the call's index.
-
-    Some servers number parallel calls alike, or not at all: a piece with another id begins another call.
-    """
-    index, id_ = piece.get("index"), piece.get("id")
-    if not isinstance(index, int):
-        index = len(calls) if id_ or not calls else max(calls)
-    elif id_ and calls.get(index, {}).get("id", id_) != id_:
-        index = next((i for i, call in calls.items() if call.get("id") == id_), max(calls) + 1)
-    call = calls.setdefault(index, {"type": "function", "function": {"name": "", "arguments": ""}})
-    call |= {name: storable(piece[name]) for name in ("id", "type") if isinstance(piece.get(name), str) and piece[name]}
-    function = piece.get("function") or {}
-    call["function"]["name"] = storable(str(function.get("name") or call["function"]["name"]))
-    call["function"]["arguments"] += storable(str(function.get("arguments") or ""))
-    return index
 
 
 @dataclass
@@ -177,48 +122,6 @@ async def _run(attempt: Run) -> dict[str, Any]:
         logs.error("generation_failed", error, **attempt.ids())
         return await _fail(attempt, UpstreamError("internal_error", "The answer failed for a reason of our own."))
     return await _complete(attempt, "completed")
-
-
-class Heard:
-    """What the caller of a run hears of it while it goes on."""
-
-    def __init__(self) -> None:
-        self.run: asyncio.Task[dict[str, Any]] | None = None
-        self.pieces: list[Delta] = []
-        self.said = False
-        self._news = asyncio.Event()
-
-    def listen(self, delta: Delta) -> None:
-        """Take a piece (a Listener)."""
-        self.pieces.append(delta)
-        self.said = True
-        self._news.set()
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait for a piece or the end; return False when neither came in time."""
-        if self.run is not None and not self.run.done() and not self.pieces:
-            self.run.add_done_callback(self._wake)
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._news.wait()
-            except TimeoutError:
-                return False
-            finally:
-                self.run.remove_done_callback(self._wake)
-        return True
-
-    def take(self) -> list[Delta]:
-        """Return the pieces that have come since the last time."""
-        self._news.clear()
-        taken, self.pieces = self.pieces, []
-        return taken
-
-    def ended(self) -> bool:
-        """Return whether nothing more will come."""
-        return (self.run is None or self.run.done()) and not self.pieces
-
-    def _wake(self, _: object) -> None:
-        self._news.set()
 
 
 _running: set[asyncio.Task[Any]] = set()
@@ -383,7 +286,7 @@ async def _stream_answer(run: Run, begun: float) -> None:
 
 
 async def _complete(run: Run, status: str) -> dict[str, Any]:
-    answer, calls = run.answer, run.answer.calls()
+    answer, calls = run.answer, run.answer.tool_calls or None
     turn = await _end(
         run,
         "inference.complete",

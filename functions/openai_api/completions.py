@@ -17,6 +17,7 @@ from functions.openai_api.models import Completion
 from functions.openai_api.telling import Stream, Whole
 from shared import generation, turns
 from shared.access import Admission, admitted
+from shared.answer import Heard
 from shared.embeddings import embed_question
 from shared.http import read_json
 from shared.leases import WORKER
@@ -39,7 +40,7 @@ async def create(request: Request) -> Response:
     if refused := asked.refused():
         raise Problem("invalid_request", f"{refused[0]}: is not supported.", extra={"errors": [{"field": refused[0]}]})
     accepted = await _begin(request, admission, asked)
-    heard = generation.Heard()
+    heard = Heard()
     if "job" in accepted:
         actor = Worker(admission.principal.tenant_id, FUNCTION)
         # Messages that are as the client sent them do not come back.

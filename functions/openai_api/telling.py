@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 
 from functions.openai_api import errors
 from shared import metrics
+from shared.answer import Heard
 from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import followed
-from shared.generation import Heard
 from shared.principal import Principal
 from shared.problems import PROBLEM_TYPES, Problem
 from shared.runtime import runtime

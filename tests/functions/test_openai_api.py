@@ -604,10 +604,10 @@ async def test_two_calls_that_a_server_numbers_alike_are_two(
     assert platform
     calls = [
         {"index": 0, "id": id_, "type": "function", "function": {"name": "weather", "arguments": arguments}}
-        for id_, arguments in (("one", '{"city": '), ("two", "{}"))
+        for id_, arguments in (("one", '{"city": '), ("two", "{"))
     ]
     rest = {"index": 0, "id": "", "type": "", "function": {"arguments": '"Bergen"}'}}
-    order = [calls[0], rest, calls[1]]
+    order = [calls[0], rest, calls[1], {"index": 0, "function": {"arguments": "}"}}]
     events = [
         chunk({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": None}]}) for call in order
     ]
@@ -621,4 +621,4 @@ async def test_two_calls_that_a_server_numbers_alike_are_two(
     ]
     told = await client.chat.completions.create(model=STANDARD, messages=QUESTION, tools=[TOOL], stream=True)
     indices = [call.index async for piece in told for call in piece.choices[0].delta.tool_calls or ()]
-    assert indices == [0, 0, 1]
+    assert indices == [0, 0, 1, 1]
