@@ -89,7 +89,7 @@ class Database:
         return next(iter(rows[0].values()))
 
     async def call_unflushed(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """As `call_releasing_early`, but the caller tells nobody before a later call, or `flush`, has waited for the disk."""
+        """As `call_releasing_early`, but whoever calls sees to it that nobody is told before a later call, or `flush`, waited."""
         rows = await self._rows(function, actor, arguments, Commit.UNFLUSHED)
         return next(iter(rows[0].values()))
 
