@@ -4,10 +4,8 @@ import json
 import math
 import select
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
 from functools import cache
 from typing import Any, Self
 
@@ -85,37 +83,22 @@ class Database:
         in the same round trip: the log is one sequence, so what is on disk after the second includes the first. The caller is
         not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
         """
-        rows = await self._rows(function, actor, arguments, Commit.EARLY)
+        rows = await self._rows(function, actor, arguments, early=True)
         return next(iter(rows[0].values()))
-
-    async def call_unflushed(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """As `call_releasing_early`, but whoever calls sees to it that nobody is told before a later call, or `flush`, waited."""
-        rows = await self._rows(function, actor, arguments, Commit.UNFLUSHED)
-        return next(iter(rows[0].values()))
-
-    async def flush(self) -> None:
-        """Return when all that was committed before is on disk; raises Problem `database_unavailable`."""
-        async with self._connection() as connection:
-            await connection.execute(WAIT_FOR_DISK)
 
     async def rows(self, function: str, actor: Actor | None = None, /, **arguments: object) -> list[Row]:
         """Return the rows of a set-returning function; otherwise as `call`."""
         return await self._rows(function, actor, arguments)
 
     async def _rows(
-        self, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: "Commit | None" = None
+        self, function: str, actor: Actor | None, arguments: Mapping[str, object], *, early: bool = False
     ) -> list[Row]:
         query = _statement(function, tuple(arguments))
-        async with self._connection() as connection:
-            return await _run(connection, query, arguments, actor, commit)
-
-    @asynccontextmanager
-    async def _connection(self) -> "AsyncIterator[_Connection]":
-        """Lend a connection; raises Problem for what the platform's SQL raises and for a server that does not answer."""
         try:
             async with self._pool.connection() as connection:
-                yield connection
+                rows = await _run(connection, query, arguments, actor, early=early)
                 connection.used_at = time.monotonic()
+                return rows
         except PoolTimeout as error:
             raise unavailable() from error
         except psycopg.Error as error:
@@ -165,13 +148,6 @@ def _statement(function: str, arguments: tuple[str, ...]) -> sql.SQL:
     return sql.SQL(composed.as_string())
 
 
-class Commit(Enum):
-    """How a call commits that does not wait for the disk as usual."""
-
-    EARLY = "early"
-    UNFLUSHED = "unflushed"
-
-
 ENTER_USER = "SELECT core.enter(%s, %s, %s, %s::text[], %s::text[], %s, %s, %s, %s, %s)"
 ENTER_FUNCTION = "SELECT core.enter_function(%s, %s)"
 COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
@@ -184,15 +160,15 @@ async def _run(
     query: sql.SQL,
     arguments: Mapping[str, object],
     actor: Actor | None,
-    commit: Commit | None,
+    *,
+    early: bool,
 ) -> list[Row]:
     """Run a call, in one round trip: a pipeline is one transaction, unless one is begun and committed within it."""
     if actor is None:
         return await (await connection.execute(query, arguments)).fetchall()
     async with connection.pipeline():
-        if commit is Commit.EARLY:
+        if early:
             await connection.execute("BEGIN")
-        if commit is not None:
             await connection.execute(COMMIT_EARLY)
         if isinstance(actor, Principal):
             await connection.execute(
@@ -213,7 +189,7 @@ async def _run(
         else:
             await connection.execute(ENTER_FUNCTION, (actor.tenant_id, actor.function))
         cursor = await connection.execute(query, arguments)
-        if commit is Commit.EARLY:
+        if early:
             # The locks are gone with this; a transaction of its own waits for the disk.
             await connection.execute("COMMIT")
             await connection.execute(WAIT_FOR_DISK)

@@ -16,18 +16,14 @@ IDEMPOTENCY_KEY_CHARS = 255
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def begin(
-    database: Database, principal: Principal, function: str, /, *, flushed: bool = True, **arguments: object
-) -> dict[str, Any]:
+async def begin(database: Database, principal: Principal, function: str, /, **arguments: object) -> dict[str, Any]:
     """Begin a turn by an SQL function and return what it accepted; raises Problem.
 
-    With `flushed` false the caller waits for the disk by itself (Database.flush) before it tells anybody. That a budget was
-    found full is noted, because the refused transaction leaves nothing.
+    That a budget was found full is noted, because the refused transaction leaves nothing.
     """
     try:
         with telemetry.database_call(function):
-            call = database.call_releasing_early if flushed else database.call_unflushed
-            accepted: dict[str, Any] = await call(function, principal, **arguments)
+            accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
     except Problem as problem:
         if problem.code == "budget_exceeded":
             full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}

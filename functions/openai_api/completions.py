@@ -47,9 +47,6 @@ async def create(request: Request) -> Response:
         job = accepted["job"] | {"messages": accepted["job"]["messages"] or asked.messages}
         heard.run = generation.start(job, actor, heard.listen if asked.stream else None)
     if asked.stream:
-        # While the model begins, the turn reaches the disk, before the client is told of it. An answer in one piece is told
-        # when its end has, which comes after it in the log.
-        await (await runtime.database()).flush()
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return await Stream(admission.principal, accepted, heard, include_usage=usage).response()
     return await Whole(admission.principal, accepted, heard).response()
@@ -72,13 +69,13 @@ async def _begin(request: Request, admission: Admission, asked: Completion) -> d
     }
     database = await runtime.database()
     begin = "chat.begin_completion"
-    accepted = await turns.begin(database, admission.principal, begin, flushed=False, **arguments)
+    accepted = await turns.begin(database, admission.principal, begin, **arguments)
     if "embed" in accepted:
         begun = time.perf_counter()
         vector = await embed_question(accepted["embed"], settings) if accepted["embed"].strip() else None
         arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
         accepted = await turns.begin(
-            database, admission.principal, begin, flushed=False, **arguments, p_embedding=vector, p_embedded=True
+            database, admission.principal, begin, **arguments, p_embedding=vector, p_embedded=True
         )
     return accepted
 
