@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
-from shared.events import CONSUMED, INFERENCE_REQUESTED
+from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED, INGESTION_SUBMITTED
 from shared.settings import Settings
 from tests.manifests.conftest import Object, files_on_disk
 
@@ -71,6 +72,19 @@ def test_every_source_starts_a_module_that_exists() -> None:
         python, dash_m, module = source.container.command
         assert (python, dash_m) == ("python", "-m")
         assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file()
+
+
+def test_what_the_database_emits_and_the_event_catalogue_agree() -> None:
+    texts = [path.read_text() for path in (ROOT / "sql").rglob("*.sql")]
+    emitted = {found for text in texts for found in re.findall(r"'(com\.enterprise-agents\.[\w.]+)'", text)}
+    assert emitted == EVENT_TYPES - {INGESTION_SUBMITTED}, "that one comes from event sources"
+
+
+@pytest.mark.parametrize("path", sorted((MANIFESTS / "services").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_answer_is_cut_for_silence_before_it_may_begin(path: Path) -> None:
+    """The queue-proxy counts silence from the request on, so that a shorter idle time-out would win."""
+    spec = yaml.safe_load(path.read_text())["spec"]["template"]["spec"]
+    assert spec.get("idleTimeoutSeconds", LONGEST_TIMEOUT_SECONDS) >= spec.get("responseStartTimeoutSeconds", 0)
 
 
 def test_triggers_and_the_event_catalogue_agree() -> None:
