@@ -13,7 +13,7 @@ from shared.settings import get_settings
 
 CHANGING = (
     "budget.balances", "budget.reservations", "budget.ledger", "chat.turns", "chat.messages", "core.users", "core.api_keys",
-    "events.outbox", "events.inbox", "inference.jobs", "rag.documents", "rag.chunks", "routing.health",
+    "events.outbox", "events.inbox", "inference.jobs", "rag.documents", "rag.chunks", "rag.embeddings", "routing.health",
 )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ class Seeder:
                     p_collection=COLLECTION,
                     p_name=path.name,
                     p_media_type="text/markdown",
-                    p_content=path.read_text(),
+                    p_original=path.read_bytes(),
                 )
             self.seed.documents += 1
         with self._as("member", "chat.ask"):

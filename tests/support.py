@@ -135,7 +135,7 @@ def add_document(caller: Caller, name: str, passages: Sequence[str], collection:
         p_collection=collection,
         p_name=name,
         p_media_type="text/markdown",
-        p_content="\n\n".join(passages),
+        p_original="\n\n".join(passages).encode(),
     )
     version = caller.value("SELECT version FROM rag.documents WHERE id = %s", [document])
     lease = {"p_document_id": document, "p_version": version, "p_worker": "test"}
@@ -153,7 +153,12 @@ def add_document(caller: Caller, name: str, passages: Sequence[str], collection:
         for number, passage in enumerate(passages, start=1)
     ]
     caller.call(
-        "rag.index_document", **lease, p_chunks=json.dumps(chunks), p_event_source="test", p_event_id=str(document)
+        "rag.index_document",
+        **lease,
+        p_body="\n\n".join(passages),
+        p_chunks=json.dumps(chunks),
+        p_event_source="test",
+        p_event_id=str(document),
     )
     return document
 

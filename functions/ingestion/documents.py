@@ -72,7 +72,7 @@ def _arguments(target: Target, media_type: str, content: str) -> dict[str, objec
         "p_collection": target.collection,
         "p_name": target.name,
         "p_media_type": media_type,
-        "p_content": content,
+        "p_original": content.encode(),
     }
 
 

@@ -81,9 +81,10 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
+            text = (await _original(work)).decode()
             chunks = await asyncio.to_thread(
                 split,
-                claim["content"],
+                text,
                 claim["media_type"],
                 size_tokens=settings.chunk_size_tokens,
                 overlap_tokens=settings.chunk_overlap_tokens,
@@ -93,10 +94,21 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
             vectors = await _embed(group, work, claim["name"], chunks, settings)
             rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
             keeper.cancel()
-            await work.delivery.effect("rag.index_document", **work.lease(), p_chunks=json.dumps(rows))
+            await work.delivery.effect("rag.index_document", **work.lease(), p_body=text, p_chunks=json.dumps(rows))
     except* Problem as problems:
         raise _first(problems) from None
     logs.info("document_indexed", chunks=len(chunks), **work.ids())
+
+
+async def _original(work: Work) -> bytes:
+    """Return the document as it came; raises Problem `lease_lost` when it is not there any more."""
+    received = work.delivery.data
+    original: bytes | None = await work.delivery.call(
+        "rag.read_original", p_document_id=received.document_id, p_version=received.version
+    )
+    if original is None:
+        raise Problem("lease_lost", "The document was replaced or deleted.")
+    return original
 
 
 async def _embed(group: asyncio.TaskGroup, work: Work, name: str, chunks: list[Chunk], settings: Settings) -> list[str]:

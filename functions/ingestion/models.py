@@ -50,9 +50,10 @@ class Document(Shape):
     media_type: str
     version: int
     status: Literal["received", "processing", "indexed", "failed"]
-    stage: Literal["received", "chunking", "embedding", "indexed"]
+    stage: Literal["received", "extracting", "chunking", "embedding", "indexed"]
     chunks_total: int
     chunks_embedded: int
+    chunks_failed: int
     error_code: str | None
     error_detail: str | None
     created_at: datetime

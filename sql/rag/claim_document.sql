@@ -22,16 +22,15 @@ BEGIN
     RETURN jsonb_build_object('outcome', 'exhausted');
   END IF;
   UPDATE rag.documents AS d
-  SET status = 'processing', stage = 'chunking', chunks_total = 0, chunks_embedded = 0, attempts = d.attempts + 1, leased_by = p_worker,
+  SET status = 'processing', stage = 'extracting', chunks_total = 0, chunks_embedded = 0, chunks_failed = 0, attempts = d.attempts + 1, leased_by = p_worker,
       leased_until = clock_timestamp() + p_lease, updated_at = now()
   WHERE d.tenant_id = v_tenant AND d.id = p_document_id;
-  RETURN jsonb_build_object('outcome', 'claimed', 'content', v_document.content, 'media_type', v_document.media_type,
-                            'name', v_document.name,
+  RETURN jsonb_build_object('outcome', 'claimed', 'media_type', v_document.media_type, 'name', v_document.name,
                             'last_attempt', v_document.attempts + 1 = v_document.max_attempts);
 END
 $$;
 
 COMMENT ON FUNCTION rag.claim_document(uuid, integer, text, interval) IS
-  'Leases the indexing of a document''s version: {outcome: claimed, content, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do), exhausted (the '
+  'Leases the indexing of a document''s version: {outcome: claimed, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do), exhausted (the '
   'sweeper ends it).';
 GRANT EXECUTE ON FUNCTION rag.claim_document(uuid, integer, text, interval) TO app;

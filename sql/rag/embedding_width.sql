@@ -6,7 +6,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT a.atttypmod
   FROM pg_attribute AS a
-  WHERE a.attrelid = 'rag.chunks'::regclass AND a.attname = 'embedding'
+  WHERE a.attrelid = 'rag.embeddings'::regclass AND a.attname = 'embedding'
 $$;
 
 COMMENT ON FUNCTION rag.embedding_width() IS 'How many components the stored embeddings have: EMBEDDING_DIMENSIONS when the database was first migrated.';

@@ -25,7 +25,7 @@ BEGIN
     SELECT c.id, c.search_text
     FROM rag.chunks AS c
     JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
-    WHERE c.tenant_id = p_tenant AND c.search_text @@ v_query
+    WHERE c.tenant_id = p_tenant AND c.live AND c.search_text @@ v_query
       AND (p_collections IS NULL OR d.collection_id = ANY (p_collections))
     LIMIT c_candidates
   ), ranked AS (

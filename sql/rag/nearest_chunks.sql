@@ -11,11 +11,11 @@ AS $$
 DECLARE
   c_exact_below constant integer := 2000;
 BEGIN
-  IF (SELECT count(*) FROM (SELECT FROM rag.chunks AS c WHERE c.tenant_id = p_tenant LIMIT c_exact_below) AS few) < c_exact_below THEN
+  IF (SELECT count(*) FROM (SELECT FROM rag.embeddings AS c WHERE c.tenant_id = p_tenant LIMIT c_exact_below) AS few) < c_exact_below THEN
     RETURN QUERY
     WITH measured AS MATERIALIZED (
-      SELECT c.id, c.embedding <=> p_embedding AS distance
-      FROM rag.chunks AS c
+      SELECT c.chunk_id AS id, c.embedding <=> p_embedding AS distance
+      FROM rag.embeddings AS c
       JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
       WHERE c.tenant_id = p_tenant AND (p_collections IS NULL OR d.collection_id = ANY (p_collections))
     )
@@ -29,8 +29,8 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH measured AS MATERIALIZED (
-      SELECT c.id, c.embedding <=> p_embedding AS distance
-      FROM rag.chunks AS c
+      SELECT c.chunk_id AS id, c.embedding <=> p_embedding AS distance
+      FROM rag.embeddings AS c
       JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
       WHERE c.tenant_id = p_tenant AND (p_collections IS NULL OR d.collection_id = ANY (p_collections))
       ORDER BY c.embedding <=> p_embedding

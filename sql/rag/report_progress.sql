@@ -9,7 +9,7 @@ AS $$
 BEGIN
   -- Batches finish in any order, and so do their reports.
   UPDATE rag.documents AS d
-  SET stage = CASE WHEN p_total = 0 THEN 'chunking' ELSE 'embedding' END, chunks_total = p_total, chunks_embedded = greatest(d.chunks_embedded, p_embedded),
+  SET stage = CASE WHEN p_total = 0 THEN d.stage ELSE 'embedding' END, chunks_total = p_total, chunks_embedded = greatest(d.chunks_embedded, p_embedded),
       leased_until = clock_timestamp() + p_lease, updated_at = now()
   WHERE d.tenant_id = core.require_tenant() AND d.id = p_document_id AND d.version = p_version
     AND d.status = 'processing' AND d.leased_by = p_worker;

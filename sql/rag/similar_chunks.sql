@@ -25,7 +25,7 @@ BEGIN
     WHERE to_tsvector('pg_catalog.english', w.word) <> ''
       AND NOT EXISTS (
         SELECT FROM rag.chunks AS c
-        WHERE c.tenant_id = p_tenant AND c.search_text @@ plainto_tsquery('pg_catalog.english', w.word))
+        WHERE c.tenant_id = p_tenant AND c.live AND c.search_text @@ plainto_tsquery('pg_catalog.english', w.word))
     LIMIT c_words
   ) AS unknown;
   IF v_words IS NULL THEN
@@ -38,7 +38,7 @@ BEGIN
     CROSS JOIN LATERAL (
       SELECT k.id, k.content, k.tenant_id, k.document_id
       FROM rag.chunks AS k
-      WHERE k.tenant_id = p_tenant AND k.content %> w.word
+      WHERE k.tenant_id = p_tenant AND k.live AND k.content %> w.word
       LIMIT c_candidates
     ) AS c
     JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id

@@ -28,6 +28,7 @@ async def test_an_upload_is_received_and_then_indexed(platform: Platform) -> Non
     assert received | {"created_at": 0, "updated_at": 0} == {
         "id": received["id"], "collection": "manuals", "name": "guide.md", "media_type": "text/markdown", "version": 1,
         "status": "received", "stage": "received", "chunks_total": 0, "chunks_embedded": 0,
+ "chunks_failed": 0,
         "error_code": None, "error_detail": None, "created_at": 0, "updated_at": 0,
     }  # fmt: skip
     assert [reply.status for reply in await platform.deliver()] == [200]
@@ -36,7 +37,7 @@ async def test_an_upload_is_received_and_then_indexed(platform: Platform) -> Non
     assert indexed["chunks_embedded"] == indexed["chunks_total"] == len(chunks(platform)) > 0
     assert "make dev" in chunks(platform)[0][1]
     with platform.database.connect() as operator:
-        norms = operator.query("SELECT l2_norm(embedding) FROM rag.chunks")
+        norms = operator.query("SELECT l2_norm(embedding) FROM rag.embeddings")
     assert all(abs(norm - 1) < 0.01 for (norm,) in norms)
 
 

@@ -379,7 +379,7 @@ def test_an_event_whose_work_has_ended_is_not_replayed(database: Database, tenan
     with database.connect("app", tenants[0]) as app, database.connect() as dba, database.connect("relay") as relay:
         for name in ("ended.txt", "waiting.txt"):
             app.call("chat.begin_turn", p_message="Hi")
-            app.call("rag.store_document", p_collection="c", p_name=name, p_media_type="text/plain", p_content="x")
+            app.call("rag.store_document", p_collection="c", p_name=name, p_media_type="text/plain", p_original="x")
         assert [event.reject(400) for event in claim(relay)] == ["dead"] * 4
         dba.run("UPDATE rag.documents SET version = 2 WHERE name = 'ended.txt'")
         dba.run(
@@ -426,7 +426,7 @@ def test_a_submitted_document_is_stored_once_however_often_its_event_comes(
     database: Database, tenants: Sequence[UUID]
 ) -> None:
     with database.connect("app", tenants[0]) as app:
-        document = {"p_collection": "c", "p_name": "n", "p_media_type": "text/plain", "p_content": "x"}
+        document = {"p_collection": "c", "p_name": "n", "p_media_type": "text/plain", "p_original": "x"}
         event = {"p_event_source": "/bucket", "p_event_id": "7"}
         assert app.call("rag.store_document", **document, **event) is not None
         assert app.call("rag.store_document", **document, **event) is None
@@ -435,7 +435,7 @@ def test_a_submitted_document_is_stored_once_however_often_its_event_comes(
 def test_documents_whose_worker_died_are_emitted_again_then_failed(database: Database, tenants: Sequence[UUID]) -> None:
     with database.connect("app", tenants[0]) as app, database.connect() as operator:
         document = app.call(
-            "rag.store_document", p_collection="c", p_name="n", p_media_type="text/plain", p_content="x"
+            "rag.store_document", p_collection="c", p_name="n", p_media_type="text/plain", p_original="x"
         )
         operator.run("UPDATE rag.documents SET max_attempts = 3")
         for attempt in (1, 2, 3):
@@ -447,7 +447,7 @@ def test_documents_whose_worker_died_are_emitted_again_then_failed(database: Dat
             operator.run("UPDATE rag.documents SET leased_until = now() - interval '1 second'")
             assert operator.call("rag.sweep_documents") == 1
         [status] = app.rows("rag.document_status", p_document_id=document)
-        assert (status[5], status[9]) == ("failed", "attempts_exhausted")
+        assert (status[5], status[10]) == ("failed", "attempts_exhausted")
 
 
 def test_whatever_takes_an_event_marks_it_as_consumed(database: Database) -> None:

@@ -136,7 +136,7 @@ def test_the_width_of_the_embeddings_is_the_deployments(empty_database: str) -> 
     with psycopg.connect(empty_database) as connection:
         width = connection.execute(
             "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
-            " WHERE attrelid = 'rag.chunks'::regclass AND attname = 'embedding'"
+            " WHERE attrelid = 'rag.embeddings'::regclass AND attname = 'embedding'"
         ).fetchone()
     assert width == ("halfvec(768)",)
 

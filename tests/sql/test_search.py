@@ -96,7 +96,7 @@ def test_a_replaced_document_answers_with_its_new_text_only(app: Caller) -> None
 def test_a_document_that_is_stored_again_answers_with_its_old_text_until_indexed(app: Caller) -> None:
     add_document(app, "a.md", ["the old wording"])
     app.call(
-        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_content="new one"
+        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_original="new one"
     )
     assert [row[4] for row in app.rows("rag.search", p_query="wording", p_embedding=None)] == ["the old wording"]
     assert app.rows("rag.document_status")[0][5] == "received"
@@ -105,7 +105,7 @@ def test_a_document_that_is_stored_again_answers_with_its_old_text_until_indexed
 def test_the_same_text_again_has_nothing_to_do(app: Caller) -> None:
     document = add_document(app, "a.md", ["same"])
     again = app.call(
-        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_content="same"
+        "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_original="same"
     )
     assert again == document
     assert app.query("SELECT status, version FROM rag.documents") == [("indexed", 1)]
@@ -113,7 +113,7 @@ def test_the_same_text_again_has_nothing_to_do(app: Caller) -> None:
 
 def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
     document = app.call(
-        "rag.store_document", p_collection="default", p_name="a", p_media_type="text/plain", p_content="x"
+        "rag.store_document", p_collection="default", p_name="a", p_media_type="text/plain", p_original="x"
     )
     lease = {"p_document_id": document, "p_version": 1, "p_worker": "w"}
     app.call("rag.claim_document", **lease, p_lease="1 minute")
@@ -122,6 +122,7 @@ def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
         app.call(
             "rag.index_document",
             **lease,
+            p_body="x",
             p_chunks=json.dumps([chunk | {"embedding": "[1,2,3]"}]),
             p_event_source="s",
             p_event_id="i",
@@ -135,17 +136,21 @@ def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Databas
     """3,000 passages of one tenant beside 300 of another: both get as many results as they ask for, and the right first."""
     generate = """
         WITH d AS (
-          INSERT INTO rag.documents (tenant_id, collection_id, name, media_type, content, status, stage)
-          SELECT %(tenant)s, id, 'bulk', 'text/plain', 'bulk', 'indexed', 'indexed' FROM rag.collections
-          WHERE tenant_id = %(tenant)s RETURNING id)
-        INSERT INTO rag.chunks (tenant_id, document_id, ordinal, content, start_char, end_char, token_count, embedding)
+          INSERT INTO rag.documents (
+            tenant_id, collection_id, name, media_type, size_bytes, content_sha256, live_version, status, stage)
+          SELECT %(tenant)s, id, 'bulk', 'text/plain', 4, '', 1, 'indexed', 'indexed' FROM rag.collections
+          WHERE tenant_id = %(tenant)s RETURNING id),
+        c AS (
+          INSERT INTO rag.chunks (tenant_id, document_id, version, live, ordinal, content, start_char, end_char, token_count)
+          SELECT %(tenant)s, d.id, 1, true, n, 'common word number' || n, 0, 1, 3
+          FROM d, generate_series(1, %(count)s) AS n RETURNING id, document_id, ordinal AS n)
+        INSERT INTO rag.embeddings (tenant_id, chunk_id, document_id, embedding)
         -- Four coordinates that look random and never repeat, spread over all components.
-        SELECT %(tenant)s, d.id, n, 'common word number' || n, 0, 1, 3,
+        SELECT %(tenant)s, c.id, c.document_id,
           (SELECT array_agg(z[1] * sin(i) + z[2] * sin(2 * i + 1) + z[3] * sin(3 * i + 2) + z[4] * sin(5 * i + 3))
            FROM generate_series(1, %(width)s) AS i)::vector::halfvec
-        FROM d, generate_series(1, %(count)s) AS n,
-          LATERAL (SELECT array_agg(mod((n * k * sqrt(7919 * k + 13))::numeric, 1) - 0.5)::float8[]
-                   FROM generate_series(1, 4) AS k) AS point (z)
+        FROM c, LATERAL (SELECT array_agg(mod((n * k * sqrt(7919 * k + 13))::numeric, 1) - 0.5)::float8[]
+                         FROM generate_series(1, 4) AS k) AS point (z)
     """
     for tenant, count in zip(tenants, (3000, 300), strict=True):
         with database.connect("app", tenant) as app:
@@ -153,15 +158,19 @@ def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Databas
         with database.connect() as operator:
             operator.run(generate, {"tenant": tenant, "width": WIDTH, "count": count})
     with database.connect() as operator:
-        operator.run("ANALYZE rag.chunks")
+        operator.run("ANALYZE rag.chunks, rag.embeddings")
     for tenant in tenants:
         with database.connect("app", tenant) as app:
-            probe = app.value("SELECT embedding::text FROM rag.chunks WHERE ordinal = 77")
+            probe = app.value(
+                "SELECT embedding::text FROM rag.embeddings AS e JOIN rag.chunks AS c ON c.id = e.chunk_id WHERE ordinal = 77"
+            )
             found = app.rows("rag.search", p_query="zzzz", p_embedding=probe, p_limit=20)
             assert len(found) == 20
             assert found[0][4] == "common word number77"
             app.run("SET enable_indexscan = off")
-            exact = app.query("SELECT id FROM rag.chunks ORDER BY embedding <=> %s::halfvec, id LIMIT 10", [probe])
+            exact = app.query(
+                "SELECT chunk_id FROM rag.embeddings ORDER BY embedding <=> %s::halfvec, chunk_id LIMIT 10", [probe]
+            )
             assert len({row[0] for row in exact} & {row[0] for row in found}) >= 9
 
 
@@ -171,22 +180,31 @@ def test_the_legs_of_a_large_tenant_use_their_indexes(database: Database, tenant
     with database.connect() as operator:
         operator.run(
             """
-            INSERT INTO rag.chunks (tenant_id, document_id, ordinal, content, start_char, end_char, token_count, embedding)
-            SELECT tenant_id, document_id, n + 1, 'word' || n || ' filler' || n %% 91, 0, 1, 3,
-              (SELECT array_agg(random()) FROM generate_series(1, %s) AS i WHERE n > 0)::vector::halfvec
-            FROM rag.chunks, generate_series(1, 4000) AS n
+            WITH c AS (
+              INSERT INTO rag.chunks (tenant_id, document_id, version, live, ordinal, content, start_char, end_char,
+                token_count)
+              SELECT tenant_id, document_id, 1, true, n + 1, 'word' || n || ' filler' || n %% 91, 0, 1, 3
+              FROM rag.chunks, generate_series(1, 4000) AS n
+              RETURNING tenant_id, id, document_id)
+            INSERT INTO rag.embeddings (tenant_id, chunk_id, document_id, embedding)
+            SELECT tenant_id, id, document_id,
+              (SELECT array_agg(random()) FROM generate_series(1, %s) AS i WHERE c.id IS NOT NULL)::vector::halfvec
+            FROM c
             """,
             [WIDTH],
         )
-        operator.run("ANALYZE rag.chunks")
+        operator.run("ANALYZE rag.chunks, rag.embeddings")
         operator.run("SET enable_seqscan = off")  # a table this small may be scanned as well
         tenant = str(tenants[0])
         plans = {
-            "chunks_embedding": "SELECT id FROM rag.chunks WHERE tenant_id = %s ORDER BY embedding <=> %s::halfvec LIMIT 40",
-            "chunks_search_text": "SELECT id FROM rag.chunks WHERE tenant_id = %s AND search_text @@ %s::tsquery",
-            "chunks_trigrams": "SELECT id FROM rag.chunks WHERE content %%> %s",
+            "embeddings_embedding": "SELECT FROM rag.embeddings WHERE tenant_id = %s"
+            " ORDER BY embedding <=> %s::halfvec LIMIT 40",
+            "chunks_search_text": "SELECT id FROM rag.chunks WHERE tenant_id = %s AND live AND search_text @@ %s::tsquery",
         }
-        arguments = {"chunks_embedding": vector(1.0), "chunks_search_text": "'word17'", "chunks_trigrams": "wrod1717"}
+        arguments = {
+            "embeddings_embedding": vector(1.0),
+            "chunks_search_text": "'word17'",
+        }
         for index, statement in plans.items():
             plan = "\n".join(
                 row[0]

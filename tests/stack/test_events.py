@@ -57,7 +57,9 @@ class Source:
     async def document(self) -> tuple[int, str]:
         """Return version and text of what is stored, when it is indexed."""
         [(document, version, content)] = self._platform.query(
-            "SELECT id, version, content FROM rag.documents WHERE tenant_id = %s", [self.tenant]
+            "SELECT id, version, convert_from(original, 'UTF8') FROM rag.documents JOIN rag.contents"
+            " USING (tenant_id, version) WHERE tenant_id = %s AND document_id = id",
+            [self.tenant],
         )
         await self._platform.indexed(document)
         return version, content
