@@ -88,7 +88,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway db-maintenance bench-events
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway db-maintenance bench-events eval-retrieval
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -132,3 +132,7 @@ bench-turn: install ## A warm turn from request to first token, by step
 
 bench-streams: install ## 300 turns streamed at once: added latency of tokens, CPU and memory; fails when a stream does (STREAMS=n DURATION=seconds)
 	@exec $(RUN) -m tests.benchmarks.streams --streams $(or $(STREAMS),300) --seconds $(or $(DURATION),60)
+
+eval-retrieval: install ## How well the search finds, beside BM25, vectors and plain fusion (DIR=folder in BEIR's layout SPLIT=test SWEEP=1 JSON=file CHECK=1)
+	@exec $(RUN) -m infra.evaluation $(if $(DIR),"$(DIR)") $(if $(SPLIT),--split "$(SPLIT)") \
+	  $(if $(SWEEP),--sweep) $(if $(JSON),--json "$(JSON)") $(if $(CHECK),--check)
