@@ -85,14 +85,14 @@ def load(
             connection.execute("SELECT core.enter_function(%s, 'evaluation')", [tenant])
             _index(connection, [[(passage, as_text(vectors[row])) for row, passage in group] for group in batch])
         advance(len(batch))
-    connection.execute("VACUUM (ANALYZE) rag.documents, rag.chunks")
+    connection.execute("VACUUM (ANALYZE) rag.documents, rag.contents, rag.chunks, rag.embeddings")
 
 
 def _index(connection: Connection, batch: Sequence[Sequence[tuple[Passage, str]]]) -> None:
     stored = _pipelined(
         connection,
         "SELECT rag.store_document(%s, %s, %s, %s)",
-        [(COLLECTION, group[0][0].entry.id, MEDIA_TYPE, group[0][0].entry.text) for group in batch],
+        [(COLLECTION, group[0][0].entry.id, MEDIA_TYPE, group[0][0].entry.text.encode()) for group in batch],
     )
     _pipelined(
         connection,
@@ -101,9 +101,14 @@ def _index(connection: Connection, batch: Sequence[Sequence[tuple[Passage, str]]
     )
     _pipelined(
         connection,
-        "SELECT rag.index_document(%s, 1, 'evaluation', %s, 'evaluation', %s)",
+        "SELECT rag.index_document(%s, 1, 'evaluation', %s, %s, 'evaluation', %s)",
         [
-            (document, json.dumps([_row(passage, vector) for passage, vector in group]), str(document))
+            (
+                document,
+                group[0][0].entry.text,
+                json.dumps([_row(passage, vector) for passage, vector in group]),
+                str(document),
+            )
             for document, group in zip(stored, batch, strict=True)
         ],
     )
