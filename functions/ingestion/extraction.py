@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -31,7 +32,9 @@ VARIABLES = {
     "RAYON_NUM_THREADS": "1",
     "TOKIO_WORKER_THREADS": "1",
 }
-"""The whole environment of the processes: nothing of the server's, hence no secret."""
+"""The environment of the processes: nothing of the server's, hence no secret."""
+INHERITED = ("LD_LIBRARY_PATH",)
+"""But for where this Python finds its own libraries, if it needs to be told."""
 OUT_OF_MEMORY = (b"memory allocation of", b"can't spawn worker thread")
 """What the library says when it has no memory, before it gives up."""
 
@@ -137,8 +140,9 @@ class _Template:
 
 
 async def _start(reader: str) -> _Template:
+    variables = VARIABLES | {name: os.environ[name] for name in INHERITED if name in os.environ}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", template.__file__, str(ROOT), reader), stdin=PIPE, stdout=PIPE, env=VARIABLES
+        *(sys.executable, "-I", template.__file__, str(ROOT), reader), stdin=PIPE, stdout=PIPE, env=variables
     )
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("a process without pipes")

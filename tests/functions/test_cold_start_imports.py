@@ -25,6 +25,7 @@ NEEDED_LATER = (
     "semantic_text_splitter",
     "sqlalchemy",
     "websockets",
+    "xberg",
 )
 ENTRY_POINTS = [
     ("functions/chat/main.py", "chat"),

@@ -1,5 +1,6 @@
 """What a process gives up before it reads a document. None of it can be undone, and none of it needs a privilege."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -64,7 +65,7 @@ def die_with(parent: int) -> None:
 def confine(limits: Limits) -> None:
     """Bound memory, processor time and files; give up opening files, network, signals to others and new programs."""
     # Where memory runs out all the same, the kernel ends this process and not the server.
-    with Path("/proc/self/oom_score_adj").open("w", encoding="ascii") as score:
+    with contextlib.suppress(OSError), Path("/proc/self/oom_score_adj").open("w", encoding="ascii") as score:
         score.write("1000")
     processors = os.cpu_count() or 1
     bounds = {

@@ -14,6 +14,7 @@ When standard input closes, it ends with its child.
 
 import contextlib
 import errno
+import gc
 import importlib
 import json
 import os
@@ -40,6 +41,9 @@ def main(root: str, reader: str) -> None:
     sys.path.insert(0, root)
     module, _, function = reader.partition(":")
     read: Reader = getattr(importlib.import_module(module), function)
+    importlib.import_module("functions.ingestion.reading.sandbox")
+    # What is there already is looked at by no collection of a child, which would copy it.
+    gc.freeze()
     _say({"outcome": "ready"}, -1, 0)
     while header := _line():
         request = json.loads(header)

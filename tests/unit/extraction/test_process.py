@@ -118,6 +118,7 @@ async def test_the_child_is_given_the_document_and_nothing_else(
         "RAYON_NUM_THREADS",
         "TOKIO_WORKER_THREADS",
         "LC_CTYPE",
+        "LD_LIBRARY_PATH",
     }
     assert told["length"] == 5
     # Standard input and output, which lead nowhere, and the two files in memory for answer and errors.
