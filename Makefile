@@ -88,7 +88,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway db-maintenance bench-events eval-retrieval
+.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking db-maintenance bench-events eval-retrieval
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -117,6 +117,9 @@ bench-ledger: install ## A turn's budget on ten million ledger entries of ten th
 
 bench-gateway: install install-litellm ## The OpenAI API beside a LiteLLM proxy and a pass-through; fails beyond the limits (ARGS="--seconds 1")
 	@exec $(RUN) -m tests.benchmarks.gateway $(ARGS)
+
+bench-chunking: install ## Splitting documents beside the bare tokenizer and a library's splitter; fails beyond the limits
+	@exec $(RUN) -m tests.benchmarks.chunking
 
 bench-events: install ## An event's way through the database beside other queues, its delivery beside a bare POST; fails beyond the limits
 	@exec $(RUN) -m tests.benchmarks.events

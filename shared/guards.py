@@ -121,9 +121,12 @@ def _oidc_issuer_url(settings: Settings) -> str:
     return "must be changed from default" if settings.oidc_issuer_url == DEV_ISSUER else ""
 
 
-def _jwks_local_path(settings: Settings) -> str:
-    path = settings.jwks_local_path
-    return "" if path is None or path.is_file() else "names no file"
+def _file_of(name: str) -> Callable[[Settings], str]:
+    def check(settings: Settings) -> str:
+        path = getattr(settings, name)
+        return "" if path is None or path.is_file() else "names no file"
+
+    return check
 
 
 CHECKS: dict[str, Callable[[Settings], str]] = {
@@ -135,6 +138,7 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "redis_url": _default_of("redis_url"),
     "dev_jwt_secret": _dev_jwt_secret,
     "oidc_issuer_url": _oidc_issuer_url,
-    "jwks_local_path": _jwks_local_path,
+    "jwks_local_path": _file_of("jwks_local_path"),
+    "embedding_tokenizer": _file_of("embedding_tokenizer"),
     "litellm_api_key": _default_of("litellm_api_key"),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published default; prod takes no such token
@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     chunk_overlap_tokens: Annotated[int, Field(ge=0, le=256)] = 50
     vector_top_k: Annotated[int, Field(ge=1, le=20)] = 5
     embedding_dimensions: Annotated[int, Field(ge=1, le=4000)] = 1536
+    embedding_tokenizer: Path | None = None
 
     background_worker_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
@@ -89,6 +90,18 @@ class Settings(BaseSettings):
             if sizes.get("pool_size") == ["0"]:
                 raise ValueError("pool_size must be at least 1")
         return url
+
+    @field_validator("chunk_overlap_tokens")
+    @classmethod
+    def _is_below_the_size(cls, tokens: int, info: ValidationInfo) -> int:
+        if tokens >= (size := info.data.get("chunk_size_tokens", tokens + 1)):
+            raise ValueError(f"must be below CHUNK_SIZE_TOKENS, which is {size}")
+        return tokens
+
+    @field_validator("embedding_tokenizer", mode="before")
+    @classmethod
+    def _is_named(cls, path: object) -> object:
+        return path or None
 
     @field_validator("redis_url")
     @classmethod

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from functions.ingestion import tokens
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
 from functions.ingestion.models import Received
@@ -82,13 +83,7 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
             text = (await _original(work)).decode()
-            chunks = await asyncio.to_thread(
-                split,
-                text,
-                claim["media_type"],
-                size_tokens=settings.chunk_size_tokens,
-                overlap_tokens=settings.chunk_overlap_tokens,
-            )
+            chunks = await asyncio.to_thread(_split, text, claim, settings)
             if not chunks:
                 raise Problem("undecodable_document", "The document has headings but no text.")
             vectors = await _embed(group, work, claim["name"], chunks, settings)
@@ -97,7 +92,8 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
             await work.delivery.effect("rag.index_document", **work.lease(), p_body=text, p_chunks=json.dumps(rows))
     except* Problem as problems:
         raise _first(problems) from None
-    logs.info("document_indexed", chunks=len(chunks), **work.ids())
+    tokenizer = _tokenizer(settings).name
+    logs.info("document_indexed", chunks=len(chunks), tokenizer=tokenizer, **work.ids())
 
 
 async def _original(work: Work) -> bytes:
@@ -109,6 +105,22 @@ async def _original(work: Work) -> bytes:
     if original is None:
         raise Problem("lease_lost", "The document was replaced or deleted.")
     return original
+
+
+def _split(text: str, claim: dict[str, Any], settings: Settings) -> list[Chunk]:
+    return split(
+        text,
+        claim["media_type"],
+        (),
+        size_tokens=settings.chunk_size_tokens,
+        overlap_tokens=settings.chunk_overlap_tokens,
+        tokenizer=_tokenizer(settings),
+        name=claim["name"],
+    )
+
+
+def _tokenizer(settings: Settings) -> tokens.Tokenizer:
+    return tokens.load(settings.embedding_tokenizer, settings.chunk_size_tokens)
 
 
 async def _embed(group: asyncio.TaskGroup, work: Work, name: str, chunks: list[Chunk], settings: Settings) -> list[str]:

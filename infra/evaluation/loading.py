@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
+from functions.ingestion import tokens
 from functions.ingestion.chunking import Chunk, split
 from infra.evaluation.vectors import as_text
 
@@ -45,10 +46,13 @@ class Passage:
 def passages(documents: Sequence[Entry], settings: Settings) -> list[Passage]:
     """Return the passages of all documents, in their order; the title stands above each as its heading."""
     size, overlap = settings.chunk_size_tokens, settings.chunk_overlap_tokens
+    tokenizer = tokens.load(settings.embedding_tokenizer, size)
     return [
         Passage(entry, chunk)
         for entry in documents
-        for chunk in split(entry.text, MEDIA_TYPE, size_tokens=size, overlap_tokens=overlap)
+        for chunk in split(
+            entry.text, MEDIA_TYPE, (), size_tokens=size, overlap_tokens=overlap, tokenizer=tokenizer, name=entry.title
+        )
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infra.local.model_server.files import model_directory
 from infra.local.ports import HOST, MODEL_SERVER, POSTGRES, REDIS
 
 if TYPE_CHECKING:
@@ -112,9 +113,13 @@ def connections(
     )
 
 
+def _embedded_models() -> dict[str, str]:
+    return {**_MODEL_CONFIG, "EMBEDDING_TOKENIZER": str(model_directory() / "tokenizer.json")}
+
+
 def variables(environ: Mapping[str, str], urls: Connections, *, embedded_models: bool) -> Variables:
     """Return what processes are started with. What the caller's environment says wins over local defaults."""
-    defaults = {**_CONFIG, **(_MODEL_CONFIG if embedded_models else {})}
+    defaults = {**_CONFIG, **(_embedded_models() if embedded_models else {})}
     config = {name: environ.get(name, value) for name, value in defaults.items()}
     config["LITELLM_BASE_URL"] = urls.model_url
     secret = {

@@ -22,8 +22,8 @@ NEEDED_LATER = (
     "grpc",
     "opentelemetry",
     "prometheus_client",
-    "semantic_text_splitter",
     "sqlalchemy",
+    "tokenizers",
     "websockets",
     "xberg",
 )

@@ -247,7 +247,7 @@ async def test_progress_is_told_while_batches_are_embedded(
     gate.set()
     assert [reply.status for reply in await delivering] == [200]
     inputs = [text for request in upstream.requests for text in request["input"]]
-    assert inputs[0].startswith("guide.md Part 0\nWords of this part.")
+    assert inputs[0].startswith("guide.md Part 0\n## Part 0\n\nWords of this part.")
 
 
 async def test_a_document_that_is_replaced_in_mid_work_is_left_to_the_newer_version(

@@ -150,6 +150,25 @@ def test_what_the_database_reads_is_text() -> None:
     }
 
 
+def test_an_overlap_must_be_below_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHUNK_SIZE_TOKENS", "64")
+    monkeypatch.setenv("CHUNK_OVERLAP_TOKENS", "63")
+    assert Settings().chunk_overlap_tokens == 63
+    monkeypatch.setenv("CHUNK_OVERLAP_TOKENS", "64")
+    with pytest.raises(ValidationError, match=r"chunk_overlap_tokens\n.*must be below CHUNK_SIZE_TOKENS, which is 64"):
+        Settings()
+    monkeypatch.setenv("CHUNK_SIZE_TOKENS", "many")
+    with pytest.raises(ValidationError, match="chunk_size_tokens"):
+        Settings()
+
+
+def test_an_empty_tokenizer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDDING_TOKENIZER", "")
+    assert Settings().embedding_tokenizer is None
+    monkeypatch.setenv("EMBEDDING_TOKENIZER", "/models/tokenizer.json")
+    assert Settings().embedding_tokenizer == Path("/models/tokenizer.json")
+
+
 def start(**variables: str) -> subprocess.CompletedProcess[str]:
     """Start a function with these variables besides the usual ones."""
     known = {"FUNCTION_SOURCE": "functions/chat/main.py", "FUNCTION_TARGET": "chat", "HOST": "127.0.0.1"}

@@ -28,7 +28,8 @@ def main() -> int:
     started = time.perf_counter()
     import uvicorn
 
-    from infra.local.model_server.embeddings import Encoder, ModelFilesMissingError
+    from infra.local.model_server.embeddings import Encoder
+    from infra.local.model_server.files import ModelFilesMissingError
     from infra.local.model_server.server import create_app
 
     try:

