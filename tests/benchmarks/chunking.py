@@ -1,7 +1,7 @@
 """Splitting documents into passages, beside the bare tokenizer and a library's splitter on the same texts.
 
-Started as `python -m tests.benchmarks.chunking` (`make bench-chunking`). Per kind of text, in characters a second of CPU time, the
-best of some rounds that alternate:
+Started as `python -m tests.benchmarks.chunking` (`make bench-chunking`). Per kind of text, in characters a second of CPU time,
+the best of some rounds that alternate:
 
     platform    functions/ingestion/chunking.py
     tokenizer   its floor: the text's tokens and their offsets, once

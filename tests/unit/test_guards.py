@@ -165,6 +165,7 @@ def test_each_published_default_is_refused(monkeypatch: pytest.MonkeyPatch, name
         ("DATABASE_URL", "postgresql+asyncpg://app:app_password@localhost:5432/enterprise_agents?pool_size=20"),
         ("JWKS_LOCAL_PATH", "/nowhere/jwks.json"),
         ("JWKS_LOCAL_PATH", "/"),
+        ("EMBEDDING_TOKENIZER", "/nowhere/tokenizer.json"),
     ],
 )
 def test_what_is_no_value_for_production_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -174,7 +175,7 @@ def test_what_is_no_value_for_production_is_refused(monkeypatch: pytest.MonkeyPa
 def test_a_key_set_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "jwks.json"
     path.write_text('{"keys": []}')
-    assert found(GOOD | {"JWKS_LOCAL_PATH": str(path)}, monkeypatch) == {}
+    assert found(GOOD | {"JWKS_LOCAL_PATH": str(path), "EMBEDDING_TOKENIZER": str(path)}, monkeypatch) == {}
 
 
 @pytest.mark.parametrize("environment", ["dev", "test"])
