@@ -17,14 +17,14 @@ BEGIN
   UPDATE inference.jobs AS j
   SET status = p_status, leased_by = NULL, leased_until = NULL,
       history = inference.attempt_ended(j.history, p_status, clock_timestamp(), NULL, p_timings)
-  FROM chat.turns AS t
   WHERE j.tenant_id = v_tenant AND j.id = p_job_id
     AND j.status = 'running' AND j.leased_by = p_worker AND j.attempts = p_attempt
-    AND t.tenant_id = j.tenant_id AND t.id = j.turn_id
-  RETURNING t.* INTO v_turn;
+  RETURNING j.turn_id INTO v_turn.id;
   IF NOT FOUND THEN
     PERFORM ops.raise_problem('lease_lost', 'Another worker has taken the job over, or it has ended.', jsonb_build_object('job_id', p_job_id));
   END IF;
+  -- By itself: joined to the job, it was found among all of the tenant's while there were no statistics.
+  SELECT * INTO STRICT v_turn FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = v_turn.id;
 
   INSERT INTO chat.messages (tenant_id, conversation_id, turn_id, user_id, role, content, parent_id, tool_calls)
   VALUES (v_tenant, v_turn.conversation_id, v_turn.id, CASE WHEN v_turn.conversation_id IS NOT NULL THEN v_turn.user_id END,

@@ -58,7 +58,6 @@ CREATE TABLE chat.turns (
   created_at timestamptz NOT NULL DEFAULT now(),
   started_at timestamptz,
   finished_at timestamptz,
-  PRIMARY KEY (tenant_id, id),
   UNIQUE (tenant_id, user_id, idempotency_key),
   FOREIGN KEY (tenant_id, conversation_id) REFERENCES chat.conversations ON DELETE CASCADE,
   FOREIGN KEY (tenant_id, user_id) REFERENCES core.users ON DELETE CASCADE,
@@ -66,6 +65,7 @@ CREATE TABLE chat.turns (
   CHECK ((status IN ('completed', 'failed', 'stopped')) = (finished_at IS NOT NULL))
 );
 CREATE INDEX turns_conversation ON chat.turns (tenant_id, conversation_id, created_at);
+ALTER TABLE chat.turns ADD PRIMARY KEY (tenant_id, id);
 COMMENT ON TABLE chat.turns IS 'One question and its answer: what was decided, why, and how it ended.';
 COMMENT ON COLUMN chat.turns.request_sha256 IS 'Hash of what was asked, so that an idempotency key cannot be used for another request.';
 COMMENT ON COLUMN chat.turns.routing IS 'Why this model: the answer of routing.choose.';
@@ -79,12 +79,12 @@ CREATE TABLE chat.messages (
   role text NOT NULL CHECK (role IN ('user', 'assistant')),
   content text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant_id, id),
   UNIQUE (tenant_id, turn_id, role),
   FOREIGN KEY (tenant_id, conversation_id) REFERENCES chat.conversations ON DELETE CASCADE,
   FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE
 );
 CREATE INDEX messages_conversation ON chat.messages (tenant_id, conversation_id);
+ALTER TABLE chat.messages ADD PRIMARY KEY (tenant_id, id);
 COMMENT ON TABLE chat.messages IS 'What was said. A turn has a user message from its start and an assistant message from its end.';
 
 CREATE TABLE chat.passages (

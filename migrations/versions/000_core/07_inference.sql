@@ -13,12 +13,12 @@ CREATE TABLE inference.jobs (
   traceparent text CHECK (traceparent ~ '^[0-9a-f]{2}(-[0-9a-f]+){3}$'),
   emitted_at timestamptz NOT NULL DEFAULT now(),
   created_at timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (tenant_id, id),
   UNIQUE (tenant_id, turn_id),
   FOREIGN KEY (tenant_id, turn_id) REFERENCES chat.turns ON DELETE CASCADE,
   CHECK ((status = 'running') = (leased_until IS NOT NULL))
 );
 CREATE INDEX jobs_unfinished ON inference.jobs (emitted_at) WHERE status IN ('queued', 'running');
+ALTER TABLE inference.jobs ADD PRIMARY KEY (tenant_id, id);
 COMMENT ON TABLE inference.jobs IS 'The work of generating one turn''s answer. Inserting a row, or emitting it again, puts a CloudEvent into the outbox.';
 COMMENT ON COLUMN inference.jobs.generated_tokens IS 'What the present attempt had generated when it last renewed its lease: what is charged if nobody ever says more.';
 COMMENT ON COLUMN inference.jobs.leased_until IS 'Until then the process named in leased_by generates; later anyone may take the job over.';

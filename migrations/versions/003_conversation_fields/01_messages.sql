@@ -12,6 +12,9 @@ ADD COLUMN parent_id uuid,
 ADD COLUMN user_id uuid,
 ADD COLUMN tool_calls jsonb,
 ADD CONSTRAINT messages_parent_fkey FOREIGN KEY (tenant_id, parent_id) REFERENCES chat.messages ON DELETE CASCADE;
+-- What belongs to no conversation is not looked for by it.
+DROP INDEX chat.messages_conversation;
+CREATE INDEX messages_conversation ON chat.messages (tenant_id, conversation_id) WHERE conversation_id IS NOT NULL;
 CREATE INDEX messages_parent ON chat.messages (tenant_id, parent_id) WHERE parent_id IS NOT NULL;
 COMMENT ON COLUMN chat.messages.conversation_id IS 'NULL: the answer to a request of the OpenAI API.';
 COMMENT ON COLUMN chat.messages.parent_id IS
@@ -49,6 +52,8 @@ SET CONSTRAINTS ALL IMMEDIATE;
 ALTER TABLE chat.turns
 ADD CONSTRAINT turns_source CHECK (
   num_nonnulls(conversation_id, question_id) = CASE WHEN request IS NULL THEN 2 ELSE 0 END);
+DROP INDEX chat.turns_conversation;
+CREATE INDEX turns_conversation ON chat.turns (tenant_id, conversation_id, created_at) WHERE conversation_id IS NOT NULL;
 CREATE INDEX turns_question ON chat.turns (tenant_id, question_id) WHERE question_id IS NOT NULL;
 COMMENT ON COLUMN chat.turns.conversation_id IS 'NULL: a request of the OpenAI API, which brings its own history.';
 COMMENT ON COLUMN chat.turns.question_id IS 'The message that it answers; several turns of one question are its answers to choose from.';

@@ -13,11 +13,11 @@ CREATE TABLE core.api_keys (
   rotated_at timestamptz,
   last_used_at timestamptz,
   revoked_at timestamptz,
-  PRIMARY KEY (tenant_id, id),
   FOREIGN KEY (tenant_id, user_id) REFERENCES core.users ON DELETE CASCADE,
   CHECK ((previous_sha256 IS NULL) = (previous_until IS NULL))
 );
 CREATE INDEX api_keys_user ON core.api_keys (tenant_id, user_id);
+ALTER TABLE core.api_keys ADD PRIMARY KEY (tenant_id, id);
 COMMENT ON TABLE core.api_keys IS 'Keys by which scripts and service accounts act for a user. The key itself is shown once and never stored.';
 COMMENT ON COLUMN core.api_keys.id IS 'Part of the key, with the tenant''s: eak_<tenant id>_<key id>_<secret>, the ids in hexadecimal.';
 COMMENT ON COLUMN core.api_keys.secret_sha256 IS 'SHA-256 of the secret, which has 256 random bits: nothing to guess, so that no slow hash is needed.';

@@ -62,10 +62,10 @@ CREATE TABLE budget.reservations (
   expires_at timestamptz NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   closed_at timestamptz,
-  PRIMARY KEY (tenant_id, turn_id),
   CHECK ((settled IS NULL) = (closed_at IS NULL) AND (cost_settled IS NULL) = (closed_at IS NULL))
 );
 CREATE INDEX reservations_open ON budget.reservations (expires_at) WHERE closed_at IS NULL;
+ALTER TABLE budget.reservations ADD PRIMARY KEY (tenant_id, turn_id);
 COMMENT ON TABLE budget.reservations IS 'The tokens a turn holds until it ends. Closed once: settled 0 means released.';
 COMMENT ON COLUMN budget.reservations.turn_id IS 'No foreign key: what a deleted turn holds must still be given back.';
 COMMENT ON COLUMN budget.reservations.api_key_id IS 'The key by which the turn was asked for, if any. No foreign key: the key may go before the turn ends.';
