@@ -6,8 +6,9 @@ answer would not continue the first.
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from shared import leases, logs, metrics, telemetry
+from shared import leases, logs, metrics, telemetry, together
 from shared.answer import Answer, Listener
 from shared.database import Database
 from shared.leases import WORKER, Lease, Verdict
@@ -49,6 +50,8 @@ class Run:
     event: tuple[str, str] | None
     """Source and id of the CloudEvent that asked for it, if one did."""
     listener: Listener | None
+    plain: bool
+    """Whether it was begun with others, and may end with others."""
     answer: Answer = field(default_factory=Answer)
     verdict: Verdict | None = None
     begun_at: float = field(default_factory=time.perf_counter)
@@ -70,7 +73,7 @@ class Run:
         """Return the arguments that say which event is dealt with."""
         return {} if self.event is None else {"p_event_source": self.event[0], "p_event_id": self.event[1]}
 
-    def timings(self) -> Jsonb | None:
+    def timings(self) -> dict[str, float] | None:
         """Return the moments of the answer for the trace, in milliseconds after the attempt's begin."""
         answer = self.answer
         if answer.asked_at is None or answer.ended_at is None:
@@ -78,15 +81,21 @@ class Run:
         moments = {"asked": answer.asked_at}
         if answer.first_token_seconds is not None:
             moments |= {"first_token": answer.asked_at + answer.first_token_seconds, "last_token": answer.ended_at}
-        return Jsonb({name: round((moment - self.begun_at) * 1000, 3) for name, moment in moments.items()})
+        return {name: round((moment - self.begun_at) * 1000, 3) for name, moment in moments.items()}
 
 
 async def run(
-    job: dict[str, Any], actor: Worker, *, event: tuple[str, str] | None = None, listener: Listener | None = None
+    job: dict[str, Any],
+    actor: Worker,
+    *,
+    event: tuple[str, str] | None = None,
+    listener: Listener | None = None,
+    plain: bool = False,
 ) -> dict[str, Any]:
     """Generate the answer of a job that this process has leased; return chat.turn_result.
 
-    `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands.
+    `listener` hears each piece as it arrives. Raises Problem `lease_lost` when the job is in other hands. `plain`: it was begun
+    by chat.begin_completions.
     """
     database = await runtime.database()
     runtime.before_close(_leave)
@@ -95,7 +104,7 @@ async def run(
     eager = event is not None or listener is not None
     ttl = get_settings().stream_ttl_seconds
     writer = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], ttl, eager=eager)
-    attempt = Run(database, actor, job, writer, event, listener)
+    attempt = Run(database, actor, job, writer, event, listener, plain)
     if event is not None:
         logs.info("job_claimed", model=job["model"], **attempt.ids())
     if job["attempt"] > 1:
@@ -129,9 +138,11 @@ LEAVE_SECONDS = 30.0
 """So long a process that is asked to end lets its runs go on whose callers have left."""
 
 
-def start(job: dict[str, Any], actor: Worker, listener: Listener | None) -> asyncio.Task[dict[str, Any]]:
+def start(
+    job: dict[str, Any], actor: Worker, listener: Listener | None, *, plain: bool
+) -> asyncio.Task[dict[str, Any]]:
     """Run a job beside the request that began it: a client that leaves does not end it."""
-    task = asyncio.create_task(run(job, actor, listener=listener))
+    task = asyncio.create_task(run(job, actor, listener=listener, plain=plain))
     # Before it begins to run, too.
     runtime.before_close(_leave)
     _running.add(task)
@@ -299,7 +310,7 @@ async def _complete(run: Run, status: str) -> dict[str, Any]:
         p_first_token_ms=answer.first_token_seconds and answer.first_token_seconds * 1000,
         p_tool_calls=calls and Jsonb(calls),
         p_finish_reason=answer.finish_reason,
-        p_timings=run.timings(),
+        p_timings=(timings := run.timings()) and Jsonb(timings),
         **run.consumed(),
     )
     logs.info("turn_ended", status=status, usage=turn["usage"], charged_tokens=turn["charged_tokens"], **run.ids())
@@ -318,7 +329,7 @@ async def _fail(run: Run, error: UpstreamError) -> dict[str, Any]:
         p_detail=error.detail,
         p_generated="".join(run.answer.text),
         p_pieces=run.answer.pieces,
-        p_timings=run.timings(),
+        p_timings=(timings := run.timings()) and Jsonb(timings),
         **run.consumed(),
     )
     await _tell_end(run, turn)
@@ -334,7 +345,9 @@ async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
     uncertain = False
     for delay in (*END_RETRY_SECONDS, None):
         try:
-            turn: dict[str, Any] = await run.database.call_releasing_early(function, run.actor, **arguments)
+            turn = await _end_together(run, arguments) if function == "inference.complete" else None
+            if turn is None:
+                turn = await run.database.call_releasing_early(function, run.actor, **arguments)
         except Problem as problem:
             if problem.code == "lease_lost" and uncertain and (ended := await _ended_by(run)) is not None:
                 return ended
@@ -346,6 +359,29 @@ async def _end(run: Run, function: str, **arguments: object) -> dict[str, Any]:
         else:
             return turn
     raise AssertionError("the last attempt returns or raises")
+
+
+async def _end_together(run: Run, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """End a plain job with others that end just now, as by inference.complete; return None when it must end alone."""
+    if not run.plain or run.answer.usage is None:
+        return None
+    calls = run.answer.tool_calls or None
+    item = {
+        "job_id": run.job["job_id"],
+        "turn_id": run.job["turn_id"],
+        "attempt": run.job["attempt"],
+        "status": arguments["p_status"],
+        "content": arguments["p_content"],
+        "tool_calls": calls,
+        "finish_reason": arguments["p_finish_reason"],
+        "prompt_tokens": run.answer.usage.prompt_tokens,
+        "completion_tokens": run.answer.usage.completion_tokens,
+        "first_token_ms": arguments["p_first_token_ms"],
+        "timings": run.timings(),
+    }
+    text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+    ended = await together.call(run.database, "inference.complete_runs", run.actor, "p_runs", text, p_worker=WORKER)
+    return ended and {**ended, "answer": item["content"], "tool_calls": calls}
 
 
 async def _ended_by(run: Run) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ from typing import Any
 from psycopg.types.json import Jsonb
 from starlette.requests import Request
 
-from shared import logs, telemetry
+from shared import logs, telemetry, together
 from shared.access import Admission
 from shared.database import Database
 from shared.principal import Principal
 from shared.problems import Problem
+from shared.runtime import runtime
 
 IDEMPOTENCY_KEY_CHARS = 255
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -30,13 +31,32 @@ async def begin(database: Database, principal: Principal, function: str, /, **ar
             await database.call("budget.note_exhausted", principal, **full)
         raise
     if "turn_id" in accepted:
-        logs.info(
-            "turn_accepted",
-            turn_id=accepted["turn_id"],
-            tenant_id=principal.tenant_id,
-            replayed=accepted["replayed"],
-        )
+        _log_accepted(principal, accepted)
     return accepted
+
+
+async def begin_together(
+    principal: Principal, function: str, item: str, /, **arguments: object
+) -> dict[str, Any] | None:
+    """Begin a turn with others by an SQL function that takes p_requests; return None when it must begin alone.
+
+    What was accepted is `plain`. Raises Problem `database_unavailable`.
+    """
+    with telemetry.database_call(function):
+        database = await runtime.database()
+        accepted: dict[str, Any] | None = await together.call(
+            database, function, principal, "p_requests", item, **arguments
+        )
+    if accepted is not None:
+        accepted["plain"] = True
+        _log_accepted(principal, accepted)
+    return accepted
+
+
+def _log_accepted(principal: Principal, accepted: dict[str, Any]) -> None:
+    logs.info(
+        "turn_accepted", turn_id=accepted["turn_id"], tenant_id=principal.tenant_id, replayed=accepted["replayed"]
+    )
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -45,7 +45,9 @@ async def create(request: Request) -> Response:
         actor = Worker(admission.principal.tenant_id, FUNCTION)
         # Messages that are as the client sent them do not come back.
         job = accepted["job"] | {"messages": accepted["job"]["messages"] or asked.messages}
-        heard.run = generation.start(job, actor, heard.listen if asked.stream else None)
+        heard.run = generation.start(
+            job, actor, heard.listen if asked.stream else None, plain=accepted.get("plain", False)
+        )
     if asked.stream:
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return await Stream(admission.principal, accepted, heard, include_usage=usage).response()
@@ -53,8 +55,7 @@ async def create(request: Request) -> Response:
 
 
 async def _begin(request: Request, admission: Admission, asked: Completion) -> dict[str, Any]:
-    """Begin the turn; where the database says that it needs the question's vector, make it and begin again."""
-    settings = get_settings()
+    """Begin the turn, with others of the same user that begin just now where that can be."""
     arguments: dict[str, object] = {
         "p_messages": _json("messages", asked.messages),
         "p_parameters": _json("parameters", asked.parameters()),
@@ -63,10 +64,33 @@ async def _begin(request: Request, admission: Admission, asked: Completion) -> d
         "p_collections": asked.collections(),
         "p_idempotency_key": turns.idempotency_key(request),
         "p_traceparent": turns.traceparent(request),
-        "p_worker": WORKER,
-        "p_lease": settings.job_lease(),
-        "p_timings": turns.timings(admission),
     }
+    if arguments["p_collections"] is None and arguments["p_idempotency_key"] is None:
+        accepted = await _begin_together(admission, arguments)
+        if accepted is not None:
+            return accepted
+    return await _begin_alone(admission, arguments)
+
+
+async def _begin_together(admission: Admission, arguments: dict[str, object]) -> dict[str, Any] | None:
+    """Begin the turn of a plain request; return None when it must begin alone."""
+    about = {
+        "model": arguments["p_model"],
+        "max_tokens": arguments["p_max_tokens"],
+        "traceparent": arguments["p_traceparent"],
+        "timings": turns.timings(admission).obj,
+    }
+    request = f'{{"messages":{arguments["p_messages"]},"parameters":{arguments["p_parameters"]}}}'
+    item = f'{{"request":{request},{_json("model", about)[1:]}'
+    return await turns.begin_together(
+        admission.principal, "chat.begin_completions", item, p_worker=WORKER, p_lease=get_settings().job_lease()
+    )
+
+
+async def _begin_alone(admission: Admission, arguments: dict[str, object]) -> dict[str, Any]:
+    """Begin the turn; where the database says that it needs the question's vector, make it and begin again."""
+    settings = get_settings()
+    arguments |= {"p_worker": WORKER, "p_lease": settings.job_lease(), "p_timings": turns.timings(admission)}
     database = await runtime.database()
     begin = "chat.begin_completion"
     accepted = await turns.begin(database, admission.principal, begin, **arguments)

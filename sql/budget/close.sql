@@ -49,16 +49,7 @@ BEGIN
   WHERE e.tokens > 0 OR e.cost > 0;
 
   PERFORM budget.lock_tenant(v_tenant, v_held.day, v_held.month);
-  UPDATE budget.balances AS b
-  SET reserved = b.reserved - v_held.tokens, settled = b.settled + v_tokens,
-      -- A limit that was lowered below what was held comes down as that ends.
-      tokens = CASE WHEN b.tokens > b.target_tokens
-        THEN greatest(b.target_tokens, b.settled + v_tokens + b.reserved - v_held.tokens) ELSE b.tokens END,
-      cost_micros = CASE WHEN b.cost_micros > b.target_cost
-        THEN greatest(b.target_cost, b.cost_settled + v_cost + b.cost_reserved - v_held.cost_micros) ELSE b.cost_micros END,
-      cost_reserved = b.cost_reserved - v_held.cost_micros, cost_settled = b.cost_settled + v_cost,
-      reached = greatest(b.reached, budget.share_reached(b.settled + v_tokens, b.target_tokens), budget.share_reached(b.cost_settled + v_cost, b.target_cost))
-  WHERE b.tenant_id = v_tenant AND budget.concerns(b, v_held);
+  PERFORM budget.charge(v_held, v_tokens, v_cost);
   RETURN v_tokens;
 END
 $$;

@@ -1,7 +1,7 @@
 -- requires: 012_budget_metrics
 -- A limit that is set in the middle of a period counts what was used and is held in it already: the ledger knows. A balance
 -- that was overdrawn before it had a limit is full.
-CREATE OR REPLACE FUNCTION budget.open_balances(p_needed budget.balances[], p_without_turn uuid DEFAULT NULL)
+CREATE OR REPLACE FUNCTION budget.open_balances(p_needed budget.balances[], p_without_turns uuid[] DEFAULT '{}')
 RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
@@ -13,7 +13,7 @@ AS $$
     budget.limit_now(n.cost_micros, m.cost_settled + m.cost_reserved), m.cost_settled, m.cost_reserved,
     n.tokens, n.cost_micros
   FROM unnest(p_needed) AS n
-  CROSS JOIN LATERAL budget.moved(n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on, p_without_turn) AS m
+  CROSS JOIN LATERAL budget.moved(n.tenant_id, n.scope, n.holder_id, n.period, n.starts_on, p_without_turns) AS m
   -- A limit may have been taken away since it was read: under the lock it is seen.
   WHERE (n.scope = 'tenant' OR EXISTS (
     SELECT FROM budget.limits AS l
@@ -24,5 +24,5 @@ AS $$
   ON CONFLICT (tenant_id, scope, holder_id, period, starts_on) DO NOTHING
 $$;
 
-COMMENT ON FUNCTION budget.open_balances(budget.balances[], uuid) IS
-  'Makes those of the balances that are not there, with what the ledger has for them, but for one turn. Internal: a user''s or key''s under the tenant''s lock.';
+COMMENT ON FUNCTION budget.open_balances(budget.balances[], uuid[]) IS
+  'Makes those of the balances that are not there, with what the ledger has for them, but for some turns. Internal: a user''s or key''s under the tenant''s lock.';

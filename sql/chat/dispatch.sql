@@ -15,7 +15,6 @@ DECLARE
   v_turn chat.turns;
   v_prompt jsonb := coalesce(p_prompt, chat.prompt(p_turn_id));
   v_prompt_tokens bigint := budget.estimate_prompt(v_prompt);
-  v_history_chars integer;
   v_tools integer;
   v_choice jsonb;
   v_job inference.jobs;
@@ -24,13 +23,10 @@ BEGIN
   SELECT * INTO STRICT v_turn FROM chat.turns AS t WHERE t.tenant_id = v_tenant AND t.id = p_turn_id;
   v_tools := coalesce(jsonb_array_length(v_turn.request -> 'parameters' -> 'tools'), 0);
   v_prompt_tokens := v_prompt_tokens + coalesce(budget.estimate_tokens((v_turn.request -> 'parameters')::text), 0);
-  SELECT coalesce(sum(length(m.value ->> 'content')), 0) INTO v_history_chars
-  FROM jsonb_array_elements(v_prompt) WITH ORDINALITY AS m
-  WHERE m.ordinality <> jsonb_array_length(v_prompt) AND m.value ->> 'role' <> 'system';
 
   -- 1. The model, for the prompt as it is now, estimated high. One that is on trial is tried by one turn at a time.
   LOOP
-    v_choice := routing.choose(p_question, p_model, v_prompt_tokens, v_turn.max_tokens, v_tools, p_passages, v_history_chars);
+    v_choice := routing.choose(p_question, p_model, v_prompt_tokens, v_turn.max_tokens, v_tools, p_passages, chat.history_chars(v_prompt));
     EXIT WHEN routing.admit(v_choice ->> 'model');
   END LOOP;
   UPDATE chat.turns AS t

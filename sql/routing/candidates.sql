@@ -15,29 +15,13 @@ AS $$
   )
   SELECT row_number() OVER (ORDER BY tiers.rank DESC, m.name = p_preferred DESC NULLS LAST, m.name = ops.setting('model_' || m.tier) DESC,
                                      m.output_price NULLS LAST, m.name),
-    m.name, m.tier, c.micros, r.code, r.why
+    m.name, m.tier, c.micros, o.said ->> 'rejected', o.said ->> 'why'
   FROM routing.models AS m
   JOIN tiers ON tiers.tier = m.tier
   LEFT JOIN routing.health AS h ON h.model = m.name
   CROSS JOIN room
   CROSS JOIN LATERAL (SELECT budget.cost(p_prompt_tokens, p_max_tokens, m.input_price, m.output_price)) AS c (micros)
-  LEFT JOIN LATERAL (
-    SELECT v.code, v.why
-    FROM (VALUES
-      (1, NOT m.enabled, 'disabled', 'an administrator has disabled it'),
-      (2, NOT (p_features ->> 'region') = ANY (m.regions), 'residency',
-       format('it runs in %s, and the tenant''s data stays in %s', array_to_string(m.regions, ', '), p_features ->> 'region')),
-      (3, p_prompt_tokens + p_max_tokens > m.context_window, 'context_window',
-       format('%s tokens are needed, and its window has %s', p_prompt_tokens + p_max_tokens, m.context_window)),
-      (4, (p_features ->> 'tools')::integer > 0 AND NOT m.tools, 'tools', 'it calls no tools'),
-      (5, NOT routing.available(h), 'health', format('it failed %s times in a row, at last with %s; tried again from %s',
-                                                      h.failures, coalesce(h.last_error, 'no answer'), to_char(h.retry_at AT TIME ZONE 'UTC', 'HH24:MI:SS"Z"'))),
-      (6, c.micros > room.micros, 'budget', format('%s millionths are needed, and %s are left', c.micros, room.micros))
-    ) AS v (position, holds, code, why)
-    WHERE v.holds
-    ORDER BY v.position
-    LIMIT 1
-  ) AS r ON true
+  CROSS JOIN LATERAL (SELECT routing.objection(m, h, p_features, p_prompt_tokens + p_max_tokens, c.micros, room.micros)) AS o (said)
   WHERE CASE WHEN p_model IS NOT NULL THEN m.name = p_model
              ELSE tiers.rank <= (SELECT wanted.rank FROM tiers AS wanted WHERE wanted.tier = p_tier) END
 $$;

@@ -34,7 +34,22 @@ BEGIN
     v_reason := 'the first rule whose conditions hold';
   END IF;
 
-  -- 2. Who can: the best candidate against which nothing stands. Where money alone stands against all, the cheapest, so that the
+  -- 2. Who can. A model that is named, and that nothing stands against, is not weighed against others.
+  IF v_model IS NOT NULL THEN
+    SELECT m.name AS model, m.tier, c.micros INTO v_chosen
+    FROM routing.models AS m
+    LEFT JOIN routing.health AS h ON h.model = m.name
+    CROSS JOIN LATERAL (SELECT budget.cost(p_prompt_tokens, p_max_tokens, m.input_price, m.output_price)) AS c (micros)
+    WHERE m.name = v_model
+      AND routing.objection(m, h, v_features, p_prompt_tokens + p_max_tokens, c.micros, budget.cost_room()) IS NULL;
+    IF FOUND THEN
+      RETURN jsonb_build_object(
+        'model', v_chosen.model, 'tier', v_chosen.tier, 'rule', NULL, 'reason', v_reason, 'requested', coalesce(p_requested, 'auto'),
+        'fallback', NULL, 'features', v_features - 'tenant',
+        'considered', jsonb_build_array(jsonb_strip_nulls(jsonb_build_object('model', v_chosen.model, 'tier', v_chosen.tier, 'cost_micros', v_chosen.micros))));
+    END IF;
+  END IF;
+  -- Of several the best candidate against which nothing stands. Where money alone stands against all, the cheapest, so that the
   -- budget itself refuses the turn and says when it may be asked again.
   SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('model', c.model, 'tier', c.tier, 'cost_micros', c.cost_micros, 'rejected', c.rejected, 'why', c.why))
                    ORDER BY c.place)

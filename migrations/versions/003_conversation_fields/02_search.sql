@@ -12,6 +12,6 @@ ADD COLUMN search_text tsvector GENERATED ALWAYS AS (
     THEN array_to_tsvector(ARRAY[user_id::text]) || to_tsvector('pg_catalog.english'::regconfig, left(content, 100000))
   END
 ) STORED;
-CREATE INDEX messages_search_text ON chat.messages USING gin (search_text);
+CREATE INDEX messages_search_text ON chat.messages USING gin (search_text) WHERE search_text IS NOT NULL;
 COMMENT ON COLUMN chat.messages.user_id IS 'The owner of the conversation, for the search; NULL: the answer to a request of the OpenAI API. No foreign key: a message goes with its turn.';
 COMMENT ON COLUMN chat.messages.search_text IS 'Lexemes of the text, and the owner''s id as one more.';
