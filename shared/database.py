@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from functools import cache
 from typing import Any, Self
 
@@ -85,19 +86,31 @@ class Database:
         in the same round trip: the log is one sequence, so what is on disk after the second includes the first. The caller is
         not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
         """
-        rows = await self._rows(function, actor, arguments, early=True)
+        rows = await self._rows(function, actor, arguments, Commit.EARLY)
         return next(iter(rows[0].values()))
+
+    async def call_unflushed(self, function: str, actor: Actor, /, **arguments: object) -> Any:
+        """Return the one value as `call_releasing_early`, without the second transaction.
+
+        Nobody is told of it before `flush`, or before a later call is on disk.
+        """
+        rows = await self._rows(function, actor, arguments, Commit.UNAWAITED)
+        return next(iter(rows[0].values()))
+
+    async def flush(self) -> None:
+        """Return when all that was committed before is on disk."""
+        await self.call(FLUSH, None, transactional=True, prefix="flush", message="")
 
     async def rows(self, function: str, actor: Actor | None = None, /, **arguments: object) -> list[Row]:
         """Return the rows of a set-returning function; otherwise as `call`."""
-        return await self._rows(function, actor, arguments)
+        return await self._rows(function, actor, arguments, Commit.AWAITED)
 
     async def _rows(
-        self, function: str, actor: Actor | None, arguments: Mapping[str, object], *, early: bool = False
+        self, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: "Commit"
     ) -> list[Row]:
         try:
             async with self._pool.connection() as connection:
-                rows = await _run(connection, function, actor, arguments, early=early)
+                rows = await _run(connection, function, actor, arguments, commit)
                 connection.used_at = time.monotonic()
                 return rows
         except PoolTimeout as error:
@@ -144,23 +157,32 @@ ENTER_USER = sql.SQL(
 ENTER_FUNCTION = sql.SQL("SELECT core.enter_function(%(tenant)s, %(function)s)")
 ENTER = {Principal.__name__: (ENTER_USER,), Worker.__name__: (ENTER_FUNCTION,)}
 COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
-WAIT_FOR_DISK = "SELECT pg_logical_emit_message(true, 'flush', '')"
+FLUSH = "pg_logical_emit_message"
+WAIT_FOR_DISK = f"SELECT {FLUSH}(true, 'flush', '')"
 """The smallest transaction that writes to the log."""
 
 
+class Commit(Enum):
+    """How a call ends."""
+
+    AWAITED = "on disk"
+    EARLY = "on disk, after its locks are gone"
+    UNAWAITED = "some time later on disk"
+
+
 async def _run(
-    connection: _Connection, function: str, actor: Actor | None, arguments: Mapping[str, object], *, early: bool
+    connection: _Connection, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: Commit
 ) -> list[Row]:
     """Run a call, in one round trip: a simple query is one transaction, unless one is begun and committed within it."""
-    query = _query(function, tuple(arguments), type(actor).__name__, early)
+    query = _query(function, tuple(arguments), type(actor).__name__, commit)
     cursor = await connection.execute(query, {**arguments, **_entering(actor)})
-    for _ in range((actor is not None) + 2 * early):
+    for _ in range((actor is not None) + 2 * (commit is not Commit.AWAITED)):
         cursor.nextset()
     return await cursor.fetchall()
 
 
 @cache
-def _query(function: str, arguments: tuple[str, ...], actor: str, early: bool) -> sql.SQL:
+def _query(function: str, arguments: tuple[str, ...], actor: str, commit: Commit) -> sql.SQL:
     """Return the call of a function with named arguments, with what goes before and after it."""
     call = sql.SQL("SELECT * FROM {}({})").format(
         sql.Identifier(*function.split(".")),
@@ -169,9 +191,11 @@ def _query(function: str, arguments: tuple[str, ...], actor: str, early: bool) -
         ),
     )
     parts = [*ENTER.get(actor, ()), call]
-    if early:
-        # The locks are gone with COMMIT; a transaction of its own waits for the disk.
-        parts = [sql.SQL("BEGIN"), sql.SQL(COMMIT_EARLY), *parts, sql.SQL("COMMIT"), sql.SQL(WAIT_FOR_DISK)]
+    if commit is not Commit.AWAITED:
+        parts = [sql.SQL("BEGIN"), sql.SQL(COMMIT_EARLY), *parts, sql.SQL("COMMIT")]
+    if commit is Commit.EARLY:
+        # The locks are gone; a transaction of its own waits for the disk.
+        parts.append(sql.SQL(WAIT_FOR_DISK))
     return sql.SQL(sql.SQL("; ").join(parts).as_string())
 
 

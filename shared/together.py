@@ -6,7 +6,8 @@ transaction acts for one actor, so that who may do what, and what a budget allow
 """
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,15 +27,25 @@ _queues: WeakKeyDictionary[Database, dict[Hashable, Waiting]] = WeakKeyDictionar
 _running: set[asyncio.Task[None]] = set()
 
 
-async def call(database: Database, function: str, actor: Actor, parameter: str, item: str, **shared: object) -> Any:
+async def call(
+    database: Database,
+    function: str,
+    actor: Actor,
+    parameter: str,
+    item: str,
+    /,
+    *,
+    on_disk: bool = True,
+    **shared: object,
+) -> Any:
     """Return what an SQL function says of one of several items, or None when the item must be dealt with by itself.
 
     `item` is JSON; the function takes an array of them in `parameter`, beside `shared`, and returns an object by their numbers
-    in it. It does all or nothing, so that what stands against one of them leaves each to be dealt with by itself. Raises
-    Problem `database_unavailable`.
+    in it. It does all or nothing, so that what stands against one of them leaves each to be dealt with by itself. Without
+    `on_disk` the caller answers nobody before `flushed`. Raises Problem `database_unavailable`.
     """
     queues = _queues.setdefault(database, {})
-    key = (function, actor, tuple(shared.items()))
+    key = (function, actor, on_disk, tuple(shared.items()))
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     if (waiting := queues.get(key)) is not None:
         waiting.append((item, answer))
@@ -49,30 +60,30 @@ async def call(database: Database, function: str, actor: Actor, parameter: str, 
 async def _run(
     database: Database,
     queues: dict[Hashable, Waiting],
-    key: tuple[str, Actor, Any],
+    key: tuple[str, Actor, bool, Any],
     parameter: str,
     shared: dict[str, Any],
 ) -> None:
     """Call the function until nobody waits for it any more."""
-    function, actor, _ = key
+    function, actor, on_disk, _ = key
+    ask = partial(database.call_releasing_early if on_disk else database.call_unflushed, function, actor, **shared)
     try:
         while waiting := queues[key]:
             # Who has gone meanwhile wants nothing any more.
             items = [(item, answer) for item, answer in waiting[:MOST] if not answer.done()]
             del waiting[:MOST]
             if items:
-                await _call(
-                    database, function, actor, items, {parameter: f"[{','.join(item for item, _ in items)}]", **shared}
-                )
+                array = f"[{','.join(item for item, _ in items)}]"
+                await _call(ask(**{parameter: array}), function, items)
     finally:
         for _, answer in queues.pop(key):
             answer.cancel()
 
 
-async def _call(database: Database, function: str, actor: Actor, items: Waiting, arguments: dict[str, Any]) -> None:
+async def _call(asking: Awaitable[dict[str, Any]], function: str, items: Waiting) -> None:
     answers: dict[str, Any] = {}
     try:
-        answers = await database.call_releasing_early(function, actor, **arguments)
+        answers = await asking
     except Problem as problem:
         if problem.code == "database_unavailable":
             for _, answer in items:
@@ -88,3 +99,30 @@ async def _call(database: Database, function: str, actor: Actor, items: Waiting,
         for number, (_, answer) in enumerate(items):
             if not answer.done():
                 answer.set_result(answers.get(str(number)))
+
+
+_flushes: WeakKeyDictionary[Database, "_Flushes"] = WeakKeyDictionary()
+
+
+class _Flushes:
+    """The waits for the disk of one database's callers: one at a time, and one for all that come while another goes on."""
+
+    def __init__(self) -> None:
+        self.running: asyncio.Task[None] | None = None
+        self.next: asyncio.Task[None] | None = None
+
+    async def run(self, database: Database) -> None:
+        while self.running is not None and not self.running.done():
+            await asyncio.wait([self.running])
+        self.running, self.next = self.next, None
+        await database.flush()
+
+
+def flushed(database: Database) -> "asyncio.Task[None]":
+    """Return what is done when all that was committed by now is on disk; it raises Problem `database_unavailable`."""
+    flushes = _flushes.setdefault(database, _Flushes())
+    if flushes.next is None:
+        flushes.next = asyncio.create_task(flushes.run(database))
+        # Whoever waited for it may have gone.
+        flushes.next.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return flushes.next

@@ -40,12 +40,13 @@ async def begin_together(
 ) -> dict[str, Any] | None:
     """Begin a turn with others by an SQL function that takes p_requests; return None when it must begin alone.
 
-    What was accepted is `plain`. Raises Problem `database_unavailable`.
+    What was accepted is `plain`, and not yet on disk: nobody is told of it before together.flushed, or before its end is there,
+    which comes after it in the log. Raises Problem `database_unavailable`.
     """
     with telemetry.database_call(function):
         database = await runtime.database()
         accepted: dict[str, Any] | None = await together.call(
-            database, function, principal, "p_requests", item, **arguments
+            database, function, principal, "p_requests", item, on_disk=False, **arguments
         )
     if accepted is not None:
         accepted["plain"] = True

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from functions.openai_api.models import Completion
 from functions.openai_api.telling import Stream, Whole
-from shared import generation, turns
+from shared import generation, together, turns
 from shared.access import Admission, admitted
 from shared.answer import Heard
 from shared.embeddings import embed_question
@@ -49,8 +49,10 @@ async def create(request: Request) -> Response:
             job, actor, heard.listen if asked.stream else None, plain=accepted.get("plain", False)
         )
     if asked.stream:
+        # While the model begins, the turn reaches the disk.
+        stored = together.flushed(await runtime.database()) if accepted.get("plain") else None
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
-        return await Stream(admission.principal, accepted, heard, include_usage=usage).response()
+        return await Stream(admission.principal, accepted, heard, stored, include_usage=usage).response()
     return await Whole(admission.principal, accepted, heard).response()
 
 

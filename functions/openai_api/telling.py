@@ -115,8 +115,18 @@ class Whole(Told):
 class Stream(Told):
     """The answer as chunks."""
 
-    def __init__(self, principal: Principal, accepted: dict[str, Any], heard: Heard, *, include_usage: bool) -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        accepted: dict[str, Any],
+        heard: Heard,
+        stored: "asyncio.Future[None] | None",
+        *,
+        include_usage: bool,
+    ) -> None:
         super().__init__(principal, accepted, heard)
+        self._stored = stored
+        """Done when the turn is on disk; None: it is."""
         self._include_usage = include_usage
         head = {
             "id": self._id,
@@ -134,6 +144,8 @@ class Stream(Told):
             await self._heard.wait(BEGINS_WITHIN_SECONDS)
             if self._heard.run.done() and not self._heard.pieces:
                 await self._outcome()
+        if self._stored is not None:
+            await asyncio.shield(self._stored)
         return EventStreamResponse(self._chunks(), headers={**HEADERS, **self._headers()})
 
     async def _chunks(self) -> AsyncIterator[bytes]:
