@@ -385,9 +385,10 @@ async def _end_together(run: Run, arguments: Mapping[str, Any]) -> dict[str, Any
 
 
 async def _ended_by(run: Run) -> dict[str, Any] | None:
-    """Return the turn if it has ended with what this run has generated."""
-    turn: dict[str, Any] = await run.database.call("chat.turn_result", run.actor, p_turn_id=run.job["turn_id"])
-    return turn if turn["finished_at"] is not None and (turn["answer"] or "") == "".join(run.answer.text) else None
+    """Return the turn if it has ended with what this run has generated; a crash may have taken it back before it was stored."""
+    turn: dict[str, Any] | None = await run.database.call("chat.turn_result", run.actor, p_turn_id=run.job["turn_id"])
+    ended = turn is not None and turn["finished_at"] is not None
+    return turn if turn and ended and (turn["answer"] or "") == "".join(run.answer.text) else None
 
 
 async def _tell_end(run: Run, turn: dict[str, Any]) -> None:

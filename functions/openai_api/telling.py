@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from functions.openai_api import errors
 from shared import metrics
 from shared.answer import Heard
+from shared.database import unavailable
 from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import followed
 from shared.principal import Principal
@@ -57,17 +58,25 @@ class Told:
         return turn
 
     async def _outcome(self) -> dict[str, Any]:
-        """Return the turn when it has ended, wherever it is generated; raises Problem when it failed."""
+        """Return the turn when it has ended, wherever it is generated; raises Problem when it failed.
+
+        One that a crash of the database took back, before it was on disk and anybody was told of it, is to be asked again.
+        """
         if self._heard.run is not None:
             try:
                 return _succeeded(await asyncio.shield(self._heard.run))
             except Problem as problem:
                 if problem.code != "lease_lost":
                     raise
-        async with aclosing(self._follow()) as following:
-            async for _ in following:
-                pass
-        return _succeeded(await self._read())
+        try:
+            async with aclosing(self._follow()) as following:
+                async for _ in following:
+                    pass
+            return _succeeded(await self._read())
+        except Problem as problem:
+            if problem.code == "not_found":
+                raise unavailable() from problem
+            raise
 
     def _follow(self) -> Any:
         return followed(
