@@ -622,3 +622,44 @@ async def test_two_calls_that_a_server_numbers_alike_are_two(
     told = await client.chat.completions.create(model=STANDARD, messages=QUESTION, tools=[TOOL], stream=True)
     indices = [call.index async for piece in told for call in piece.choices[0].delta.tool_calls or ()]
     assert indices == [0, 0, 1, 1]
+
+
+async def test_requests_of_one_moment_share_a_transaction_and_each_has_its_own_answer(
+    platform: Platform, upstream: Upstream, client: AsyncOpenAI
+) -> None:
+    upstream.chat = stream(*text("Fine."))
+
+    async def ask(number: int) -> str:
+        model = "no-such-model" if number == 11 else STANDARD
+        try:
+            answer = await client.chat.completions.create(model=model, messages=QUESTION, max_tokens=100 + number)
+        except openai.NotFoundError:
+            return "refused"
+        return answer.choices[0].message.content or ""
+
+    answers = await asyncio.gather(*(ask(number) for number in range(24)))
+    assert [answer for number, answer in enumerate(answers) if number != 11] == ["Fine."] * 23
+    assert answers[11] == "refused", "what stands against one does not stand against the others"
+    with platform.database.connect() as operator:
+        assert sorted(row[0] for row in operator.query("SELECT max_tokens FROM chat.turns")) == sorted(
+            {100 + number for number in range(24)} - {111}
+        )
+        assert operator.rows("budget.verify") == []
+        assert operator.value("SELECT count(DISTINCT xmin::text) FROM chat.messages WHERE role = 'assistant'") < 23
+    assert platform.held() == 0
+
+
+async def test_a_turn_that_a_crash_of_the_database_took_back_is_to_be_asked_again(
+    platform: Platform, upstream: Upstream, client: AsyncOpenAI
+) -> None:
+    """As before it was on disk: nobody was told of it, and its job is gone with it."""
+
+    async def lose(reply: Reply, sent: dict[str, Any]) -> None:
+        with platform.database.connect() as operator:
+            operator.run("DELETE FROM chat.turns")
+        await stream(*text("Fine."))(reply, sent)
+
+    upstream.chat = lose
+    with pytest.raises(openai.InternalServerError) as raised:
+        await client.chat.completions.create(model=STANDARD, messages=QUESTION)
+    assert (raised.value.status_code, raised.value.code) == (503, "database_unavailable")
