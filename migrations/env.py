@@ -4,6 +4,7 @@ An advisory lock lets one migration run at a time, however many pods start it.
 """
 
 import json
+import sys
 
 from alembic import context
 from pydantic import ValidationError
@@ -30,19 +31,26 @@ def sync_settings(connection: Connection) -> None:
     )
 
 
-def check_width(connection: Connection) -> None:
-    """Refuse a database whose embeddings have another width than EMBEDDING_DIMENSIONS, where that is set."""
-    if "embedding_dimensions" not in get_settings().model_fields_set:
-        return
-    stored, wanted = (
-        connection.execute(text("SELECT rag.embedding_width()")).scalar(),
-        get_settings().embedding_dimensions,
-    )
-    if stored != wanted:
-        raise SystemExit(
-            f"EMBEDDING_DIMENSIONS is {wanted}, and this database was made for {stored}: nothing was changed. "
-            "Set the variable to the database's width, or migrate an empty database."
-        )
+def adopt_model(connection: Connection) -> None:
+    """Let a database without vectors take over the embedding model that is set; of another, say which one it has.
+
+    The vectors that there are stay in use, and questions are embedded by their model: nothing is wrong until `make reembed`.
+    """
+    settings = get_settings()
+    name, width = settings.litellm_embedding_model, settings.embedding_dimensions
+    set_width = width if "embedding_dimensions" in settings.model_fields_set else None
+    active = connection.execute(
+        text("SELECT rag.adopt_model(:name, :width)"), {"name": name, "width": set_width}
+    ).scalar_one()
+    given = {"litellm_embedding_model", "embedding_dimensions"} & settings.model_fields_set
+    wanted = {"litellm_embedding_model": name, "embedding_dimensions": width}
+    stored = {"litellm_embedding_model": active["name"], "embedding_dimensions": active["width"]}
+    for field in sorted(given):
+        if wanted[field] != stored[field]:
+            sys.stderr.write(
+                f"{field.upper()} is {wanted[field]}, and the vectors of this database are made by {active['name']} with "
+                f"{active['width']} dimensions, which stays in use: `make reembed` changes that.\n"
+            )
 
 
 def run() -> None:
@@ -64,8 +72,9 @@ def run() -> None:
             revisions = structure.revisions_up_to(context.get_context().get_current_heads())
             if revisions:
                 logic.apply(connection, revisions)
-                check_width(connection)
                 sync_settings(connection)
+                if "008_ingestion_pipeline" in revisions:
+                    adopt_model(connection)
                 if "012_budget_metrics" in revisions:
                     connection.execute(text("SELECT budget.maintain()"))
     engine.dispose()

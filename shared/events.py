@@ -26,7 +26,8 @@ from shared.text import is_storable
 INFERENCE_REQUESTED = "com.enterprise-agents.inference.requested.v1"
 INGESTION_SUBMITTED = "com.enterprise-agents.ingestion.submitted.v1"
 INGESTION_RECEIVED = "com.enterprise-agents.ingestion.received.v1"
-CONSUMED = frozenset({INFERENCE_REQUESTED, INGESTION_SUBMITTED, INGESTION_RECEIVED})
+EMBEDDING_REQUESTED = "com.enterprise-agents.embedding.requested.v1"
+CONSUMED = frozenset({INFERENCE_REQUESTED, INGESTION_SUBMITTED, INGESTION_RECEIVED, EMBEDDING_REQUESTED})
 """What the platform's own functions take; each has a Trigger."""
 BUDGET_REACHED = "com.enterprise-agents.budget.reached.v1"
 PUBLISHED = frozenset({BUDGET_REACHED})

@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 from shared import metrics
 from shared.problems import Problem
 from shared.runtime import runtime
-from shared.settings import get_settings
 
 CHECK_TIMEOUT_SECONDS = 3.0
 OK = "ok"
@@ -51,8 +50,6 @@ async def _database() -> str:
         return "the role may not use the platform's functions"
     if database["bypasses_policies"]:
         return "the role bypasses row-level security"
-    if database["embedding_width"] != get_settings().embedding_dimensions:
-        return f"made for EMBEDDING_DIMENSIONS={database['embedding_width']}"
     return OK
 
 

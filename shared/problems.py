@@ -71,7 +71,10 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "expired": ProblemType(HTTPStatus.GATEWAY_TIMEOUT, "The answer was not finished in time"),
     "embedding_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The embedding endpoint does not answer"),
     "embedding_width_mismatch": ProblemType(
-        HTTPStatus.BAD_GATEWAY, "The embedding model's width is not EMBEDDING_DIMENSIONS", "EA007"
+        HTTPStatus.BAD_GATEWAY, "The embedding model's vectors have another width", "EA007"
+    ),
+    "embedding_model_changed": ProblemType(
+        HTTPStatus.SERVICE_UNAVAILABLE, "The platform has just begun to use another embedding model", "EA020"
     ),
     "embedding_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The embedding endpoint refused the request"),
     "database_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),

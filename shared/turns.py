@@ -9,6 +9,7 @@ from starlette.requests import Request
 from shared import logs, telemetry, together
 from shared.access import Admission
 from shared.database import Database
+from shared.embeddings import Vector
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.runtime import runtime
@@ -83,6 +84,13 @@ def traceparent(request: Request) -> str | None:
 def valid_traceparent(value: str) -> str | None:
     """Return a trace context if it is one."""
     return value if TRACEPARENT.fullmatch(value) else None
+
+
+def embedded(vector: Vector | None) -> dict[str, object]:
+    """Return the arguments that carry a question's vector; without one the search is by text alone."""
+    if vector is None:
+        return {"p_embedding": None}
+    return {"p_embedding": vector.text, "p_embedding_model": vector.model.id}
 
 
 def timings(admission: Admission, **steps: float) -> Jsonb:

@@ -1,7 +1,7 @@
 """What several tests need: a database of one's own, a caller for it, and a stand-in for a user."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,30 +137,76 @@ def add_document(caller: Caller, name: str, passages: Sequence[str], collection:
         p_media_type="text/markdown",
         p_original="\n\n".join(passages).encode(),
     )
+    store_chunks(caller, document, passages, heading=name)
+    places = {
+        str(chunk): place
+        for chunk, place in caller.query("SELECT id, ordinal FROM rag.chunks WHERE document_id = %s", [document])
+    }
+    embed_chunks(caller, lambda chunk: vector(*[0.0] * (places[chunk["id"]] - 1), 1.0))
+    return document
+
+
+def store_chunks(caller: Caller, document: UUID, passages: Sequence[str], heading: str = "") -> str | None:
+    """Store the passages of a document that waits for its indexing; return `indexed` when they had their vectors."""
     version = caller.value("SELECT version FROM rag.documents WHERE id = %s", [document])
     lease = {"p_document_id": document, "p_version": version, "p_worker": "test"}
     assert caller.call("rag.claim_document", **lease, p_lease="1 minute")["outcome"] == "claimed"
     chunks = [
         {
             "ordinal": number,
-            "heading": name,
+            "heading": heading,
             "content": passage,
             "start_char": 0,
             "end_char": len(passage),
             "token_count": len(passage.split()),
-            "embedding": vector(*[0.0] * (number - 1), 1.0),
         }
         for number, passage in enumerate(passages, start=1)
     ]
-    caller.call(
-        "rag.index_document",
+    outcome: str | None = caller.call(
+        "rag.store_chunks",
         **lease,
         p_body="\n\n".join(passages),
+        p_details="{}",
         p_chunks=json.dumps(chunks),
         p_event_source="test",
         p_event_id=str(document),
     )
-    return document
+    return outcome
+
+
+def claim_chunks(caller: Caller, worker: str = "test", limit: int = 1000, lease: str = "1 minute") -> Any:
+    """Claim chunks of the tenant's queue for an event of no document; return what the claim says."""
+    return caller.call(
+        "rag.claim_embeddings",
+        p_worker=worker,
+        p_lease=lease,
+        p_limit=limit,
+        p_tokens=10**6,
+        **NO_EVENT,
+    )
+
+
+def embed_chunks(caller: Caller, made: Callable[[dict[str, Any]], str], worker: str = "test") -> Any:
+    """Store the vectors that `made` returns for claimed chunks {id, text, last, exhausted}; return what storing says."""
+    claim = claim_chunks(caller, worker)
+    if claim["outcome"] != "claimed":
+        return None
+    results = [{"chunk_id": chunk["id"], "embedding": made(chunk)} for chunk in claim["chunks"]]
+    return store_results(caller, claim, results, worker)
+
+
+def store_results(caller: Caller, claim: Any, results: Sequence[Mapping[str, object]], worker: str = "test") -> Any:
+    """Store what became of claimed chunks; return what storing says."""
+    return caller.call(
+        "rag.store_embeddings",
+        p_worker=worker,
+        p_model_id=claim["model"]["id"],
+        p_results=json.dumps(results),
+        **NO_EVENT,
+    )
+
+
+NO_EVENT = {"p_document_id": UUID(int=0), "p_version": 1, "p_event_source": "test", "p_event_id": "none"}
 
 
 def bearer(

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from functions.chat.models import Question, Regeneration
 from shared import logs, metrics
 from shared.access import Admission, admitted, call
-from shared.embeddings import embed_question
+from shared.embeddings import Vector, with_question
 from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import followed
 from shared.http import read_json
@@ -22,7 +22,7 @@ from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.stream_reader import StoredEvent
 from shared.streams import BEGINNING, HEARTBEAT, POSITION, StreamEvent
-from shared.turns import begin, idempotency_key, timings, traceparent
+from shared.turns import begin, embedded, idempotency_key, timings, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -44,25 +44,30 @@ async def accept(
     Returns what was accepted (`Accepted`), and the seconds that each step took.
     """
     begun = time.perf_counter()
-    embedding = await embed_question(question.message, get_settings())
-    embedded = time.perf_counter()
-    accepted = await begin(
-        await runtime.database(),
-        admission.principal,
-        "chat.begin_turn",
-        p_message=question.message,
-        p_embedding=embedding,
-        p_conversation_id=question.conversation_id,
-        p_collections=question.collections,
-        p_idempotency_key=key,
-        p_max_tokens=question.max_tokens,
-        p_model=question.model,
-        p_traceparent=trace,
-        p_parent_id=question.parent_id,
-        p_edits=question.edits,
-        p_timings=timings(admission, embedding=embedded - begun),
-    )
-    steps = {"embedding": embedded - begun, "begin_turn": time.perf_counter() - embedded}
+    vector_at = begun
+
+    async def begin_with(vector: Vector | None) -> dict[str, Any]:
+        nonlocal vector_at
+        vector_at = time.perf_counter()
+        return await begin(
+            await runtime.database(),
+            admission.principal,
+            "chat.begin_turn",
+            p_message=question.message,
+            **embedded(vector),
+            p_conversation_id=question.conversation_id,
+            p_collections=question.collections,
+            p_idempotency_key=key,
+            p_max_tokens=question.max_tokens,
+            p_model=question.model,
+            p_traceparent=trace,
+            p_parent_id=question.parent_id,
+            p_edits=question.edits,
+            p_timings=timings(admission, embedding=vector_at - begun),
+        )
+
+    accepted = await with_question(question.message, begin_with)
+    steps = {"embedding": vector_at - begun, "begin_turn": time.perf_counter() - vector_at}
     for step, seconds in steps.items():
         metrics.steps().labels(step).observe(seconds)
     return accepted, steps

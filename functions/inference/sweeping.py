@@ -17,6 +17,9 @@ async def sweep(event: Event) -> None:
     documents = await database.call("rag.sweep_documents")
     if documents:
         logs.warning("documents_swept", count=documents, event_id=event.id)
+    embeddings = await database.call("rag.sweep_embeddings")
+    if embeddings:
+        logs.warning("embeddings_swept", count=embeddings, event_id=event.id)
     expired = await database.call("budget.expire")
     if expired["count"]:
         logs.warning("reservations_expired", event_id=event.id, **expired)

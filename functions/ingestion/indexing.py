@@ -1,4 +1,4 @@
-"""Indexing a stored document: chunk it, embed the chunks, and put them in place of the older ones, all at once."""
+"""Indexing a stored document: extract its text, cut it into chunks, and store them; their vectors are made by `embedding`."""
 
 import asyncio
 import json
@@ -8,22 +8,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from functions.ingestion import tokens
-from functions.ingestion.chunking import Chunk, split
+from functions.ingestion.chunking import split
 from functions.ingestion.documents import FUNCTION
 from functions.ingestion.models import Received
 from shared import logs, metrics
-from shared.embeddings import embed
 from shared.events import INGESTION_RECEIVED, Delivery, consumer
 from shared.problems import Problem
 from shared.settings import Settings, get_settings
 
-BATCH = 16
-EMBEDDING_TIMEOUT_SECONDS = 60.0
 LEASE = timedelta(seconds=30)
 RENEWALS_A_LEASE = 4
-PASSING = frozenset({"embedding_unavailable"})
-"""Failures that may pass: the document is tried again, up to its attempt limit."""
 
 
 @dataclass
@@ -32,8 +26,7 @@ class Work:
 
     delivery: Delivery[Received]
     worker: str
-    total: int = 0
-    finished: int = 0
+    stage: str = "extracting"
 
     def lease(self) -> dict[str, object]:
         """Return the arguments that identify the lease."""
@@ -64,9 +57,6 @@ async def index_received(delivery: Delivery[Received]) -> None:
     except Problem as problem:
         if problem.code in {"lease_lost", "database_unavailable"}:
             raise
-        if problem.code in PASSING and not claim["last_attempt"]:
-            await work.delivery.call("rag.release_document", **work.lease())
-            raise
         await _fail(work, problem)
     except Exception as error:
         logs.error("indexing_failed", error, **work.ids())
@@ -78,22 +68,32 @@ async def index_received(delivery: Delivery[Received]) -> None:
 
 
 async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
-    """Chunk, embed and store, while another task keeps the lease and reports progress; the first failure ends all."""
+    """Extract, chunk and store, while another task keeps the lease; the first failure ends all."""
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
             text = (await _original(work)).decode()
-            chunks = await asyncio.to_thread(_split, text, claim, settings)
+            await _at(work, "chunking")
+            chunks = await asyncio.to_thread(
+                split,
+                text,
+                claim["media_type"],
+                size_tokens=settings.chunk_size_tokens,
+                overlap_tokens=settings.chunk_overlap_tokens,
+            )
             if not chunks:
                 raise Problem("undecodable_document", "The document has headings but no text.")
-            vectors = await _embed(group, work, claim["name"], chunks, settings)
-            rows = [asdict(chunk) | {"embedding": vector} for chunk, vector in zip(chunks, vectors, strict=True)]
             keeper.cancel()
-            await work.delivery.effect("rag.index_document", **work.lease(), p_body=text, p_chunks=json.dumps(rows))
+            await work.delivery.effect(
+                "rag.store_chunks",
+                **work.lease(),
+                p_body=text,
+                p_details=json.dumps({}),
+                p_chunks=json.dumps([asdict(chunk) for chunk in chunks]),
+            )
     except* Problem as problems:
         raise _first(problems) from None
-    tokenizer = _tokenizer(settings).name
-    logs.info("document_indexed", chunks=len(chunks), tokenizer=tokenizer, **work.ids())
+    logs.info("document_chunked", chunks=len(chunks), **work.ids())
 
 
 async def _original(work: Work) -> bytes:
@@ -107,40 +107,6 @@ async def _original(work: Work) -> bytes:
     return original
 
 
-def _split(text: str, claim: dict[str, Any], settings: Settings) -> list[Chunk]:
-    return split(
-        text,
-        claim["media_type"],
-        (),
-        size_tokens=settings.chunk_size_tokens,
-        overlap_tokens=settings.chunk_overlap_tokens,
-        tokenizer=_tokenizer(settings),
-        name=claim["name"],
-    )
-
-
-def _tokenizer(settings: Settings) -> tokens.Tokenizer:
-    return tokens.load(settings.embedding_tokenizer, settings.chunk_size_tokens)
-
-
-async def _embed(group: asyncio.TaskGroup, work: Work, name: str, chunks: list[Chunk], settings: Settings) -> list[str]:
-    """Return the chunks' vectors, several batches at a time, reporting progress after each."""
-    places = asyncio.Semaphore(settings.background_worker_concurrency)
-
-    async def embed_batch(batch: list[Chunk]) -> list[str]:
-        async with places:
-            texts = [f"{name} {chunk.heading}\n{chunk.content}" for chunk in batch]
-            vectors = await embed(texts, settings, timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
-            work.finished += len(batch)
-            await _report(work)
-            return vectors
-
-    work.total = len(chunks)
-    await _report(work)
-    tasks = [group.create_task(embed_batch(chunks[i : i + BATCH])) for i in range(0, len(chunks), BATCH)]
-    return [vector for task in tasks for vector in await task]
-
-
 def _first(problems: ExceptionGroup[Problem]) -> Problem:
     problem = problems.exceptions[0]
     return problem if isinstance(problem, Problem) else _first(problem)
@@ -150,17 +116,13 @@ async def _keep_lease(work: Work) -> None:
     """Renew the lease until cancelled; raises Problem `lease_lost`."""
     while True:
         await asyncio.sleep(LEASE.total_seconds() / RENEWALS_A_LEASE)
-        await _report(work)
+        await _at(work, work.stage)
 
 
-async def _report(work: Work) -> None:
-    await work.delivery.call(
-        "rag.report_progress",
-        **work.lease(),
-        p_total=work.total,
-        p_embedded=work.finished,
-        p_lease=LEASE,
-    )
+async def _at(work: Work, stage: str) -> None:
+    """Tell at which stage the work is, which renews the lease; raises Problem `lease_lost`."""
+    work.stage = stage
+    await work.delivery.call("rag.renew_document", **work.lease(), p_stage=stage, p_lease=LEASE)
 
 
 async def _fail(work: Work, problem: Problem) -> None:

@@ -18,7 +18,7 @@ from functions.openai_api.telling import Stream, Whole
 from shared import generation, together, turns
 from shared.access import Admission, admitted
 from shared.answer import Heard
-from shared.embeddings import embed_question
+from shared.embeddings import Vector, with_question
 from shared.http import read_json
 from shared.leases import WORKER
 from shared.principal import Worker
@@ -98,11 +98,14 @@ async def _begin_alone(admission: Admission, arguments: dict[str, object]) -> di
     accepted = await turns.begin(database, admission.principal, begin, **arguments)
     if "embed" in accepted:
         begun = time.perf_counter()
-        vector = await embed_question(accepted["embed"], settings) if accepted["embed"].strip() else None
-        arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
-        accepted = await turns.begin(
-            database, admission.principal, begin, **arguments, p_embedding=vector, p_embedded=True
-        )
+
+        async def begin_with(vector: Vector | None) -> dict[str, Any]:
+            arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
+            embedded = turns.embedded(vector)
+            return await turns.begin(database, admission.principal, begin, **arguments, **embedded, p_embedded=True)
+
+        asked_for = accepted["embed"]
+        accepted = await (with_question(asked_for, begin_with) if asked_for.strip() else begin_with(None))
     return accepted
 
 

@@ -26,19 +26,18 @@ async def create(request: Request) -> Response:
     body = await read_json(request, Embeddings, MAX_BODY_BYTES)
     settings, principal = get_settings(), admitted(request).principal
     texts = [body.input] if isinstance(body.input, str) else body.input
-    if body.model not in (None, settings.litellm_embedding_model):
-        raise Problem("no_model", f"Embeddings are made by {settings.litellm_embedding_model}.")
-    if body.dimensions not in (None, settings.embedding_dimensions):
-        raise Problem("invalid_request", f"dimensions: the model's vectors have {settings.embedding_dimensions}.")
+    model = await embeddings.active_model()
+    if body.model not in (None, model.name):
+        raise Problem("no_model", f"Embeddings are made by {model.name}.")
+    if body.dimensions not in (None, model.width):
+        raise Problem("invalid_request", f"dimensions: the model's vectors have {model.width}.")
     if not all(text and is_storable(text) for text in texts):
         raise Problem("invalid_request", "input: no text may be empty, or contain NUL characters or lone surrogates.")
     database = await runtime.database()
-    held = await database.call_releasing_early(
-        "budget.reserve_embedding", principal, p_texts=texts, p_model=settings.litellm_embedding_model
-    )
+    held = await database.call_releasing_early("budget.reserve_embedding", principal, p_texts=texts, p_model=model.name)
     text, answer = None, None
     try:
-        text = await embeddings.request(texts, settings, TIMEOUT_SECONDS)
+        text = await embeddings.request(texts, model.name, settings, TIMEOUT_SECONDS)
         answer = json.loads(text)
         data = [_item(item, body.encoding_format) for item in answer["data"]]
         if len(data) != len(texts):
@@ -53,7 +52,7 @@ async def create(request: Request) -> Response:
         {
             "object": "list",
             "data": data,
-            "model": settings.litellm_embedding_model,
+            "model": model.name,
             "usage": {"prompt_tokens": used, "total_tokens": used},
         }
     )

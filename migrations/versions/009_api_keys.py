@@ -3,7 +3,7 @@
 from migrations import structure
 
 revision = "009_api_keys"
-down_revision = "004_agent_traces"
+down_revision = "008_ingestion_pipeline"
 branch_labels = None
 depends_on = None
 

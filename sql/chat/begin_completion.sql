@@ -13,7 +13,8 @@ CREATE OR REPLACE FUNCTION chat.begin_completion(
   p_traceparent text DEFAULT NULL,
   p_worker text DEFAULT NULL,
   p_lease interval DEFAULT NULL,
-  p_timings jsonb DEFAULT NULL
+  p_timings jsonb DEFAULT NULL,
+  p_embedding_model integer DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -57,6 +58,9 @@ BEGIN
           p_max_tokens, jsonb_build_object('messages', p_messages, 'parameters', p_parameters));
   IF v_collections IS NOT NULL THEN
     v_timings := coalesce(v_timings, '{}') || jsonb_build_object('retrieval_at', clock_timestamp());
+    IF p_embedding_model IS NOT NULL THEN
+      PERFORM rag.require_model(p_embedding_model);
+    END IF;
     v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'));
   END IF;
   RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease,
@@ -64,8 +68,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb) IS
+COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) IS
   'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
-  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, no_model, no_healthy_model, '
+  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
   'budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb) TO app;
+GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) TO app;

@@ -12,7 +12,8 @@ CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_traceparent text DEFAULT NULL,
   p_parent_id uuid DEFAULT NULL,
   p_edits uuid DEFAULT NULL,
-  p_timings jsonb DEFAULT NULL
+  p_timings jsonb DEFAULT NULL,
+  p_embedding_model integer DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -62,6 +63,9 @@ BEGIN
   INSERT INTO chat.messages (tenant_id, id, conversation_id, turn_id, user_id, role, content, parent_id)
   VALUES (v_tenant, v_question, v_conversation, v_turn, v_user, 'user', p_message, v_parent);
   v_retrieval_at := clock_timestamp();
+  IF p_embedding_model IS NOT NULL THEN
+    PERFORM rag.require_model(p_embedding_model);
+  END IF;
   v_passages := chat.retrieve(v_turn, p_message, p_embedding, p_collections);
 
   -- 4. The model, the job and the reservation.
@@ -70,8 +74,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb) IS
+COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
   'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. '
-  'Returns chat.turn_accepted; raises not_found, idempotency_conflict, no_model, no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb) TO app;
+  'p_embedding_model: whose vector p_embedding is. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
+GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer) TO app;

@@ -19,7 +19,8 @@ AS $$
     ('invalid_request', 'EA012', 'An argument is not what it must be.'),
     ('conflict', 'EA013', 'The object is there already, or not in a state for this.'),
     ('budget_paused', 'EA014', 'An administrator has paused a budget that binds the turn.'),
-    ('no_healthy_model', 'EA015', 'Every model that could answer is failing.')
+    ('no_healthy_model', 'EA015', 'Every model that could answer is failing.'),
+    ('embedding_model_changed', 'EA020', 'A vector is of a model that made none of the stored ones.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';

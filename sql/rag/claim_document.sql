@@ -12,7 +12,8 @@ BEGIN
   FROM rag.documents AS d
   WHERE d.tenant_id = v_tenant AND d.id = p_document_id
   FOR UPDATE;
-  IF NOT FOUND OR v_document.version <> p_version OR v_document.status IN ('indexed', 'failed') THEN
+  IF NOT FOUND OR v_document.version <> p_version OR v_document.status IN ('indexed', 'failed')
+    OR (v_document.status = 'processing' AND v_document.stage = 'embedding') THEN
     RETURN jsonb_build_object('outcome', 'done');
   END IF;
   IF v_document.status = 'processing' AND v_document.leased_until > clock_timestamp() THEN
@@ -31,6 +32,6 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.claim_document(uuid, integer, text, interval) IS
-  'Leases the indexing of a document''s version: {outcome: claimed, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do), exhausted (the '
+  'Leases the indexing of a document''s version: {outcome: claimed, media_type, name, last_attempt}; or busy (leased elsewhere), done (nothing left to do before the embedding), exhausted (the '
   'sweeper ends it).';
 GRANT EXECUTE ON FUNCTION rag.claim_document(uuid, integer, text, interval) TO app;

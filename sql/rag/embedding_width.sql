@@ -9,5 +9,5 @@ AS $$
   WHERE a.attrelid = 'rag.embeddings'::regclass AND a.attname = 'embedding'
 $$;
 
-COMMENT ON FUNCTION rag.embedding_width() IS 'How many components the stored embeddings have: EMBEDDING_DIMENSIONS when the database was first migrated.';
+COMMENT ON FUNCTION rag.embedding_width() IS 'How many components the stored embeddings have: those of the active model.';
 GRANT EXECUTE ON FUNCTION rag.embedding_width() TO app, dba_readonly;

@@ -21,7 +21,7 @@ AS $$
     UNION ALL
     SELECT 4, l.name, 'tenant', l.created_at FROM routing.aliases AS l WHERE l.tenant_id = core.require_tenant()
     UNION ALL
-    SELECT 5, ops.setting('litellm_embedding_model'), 'platform', min(a.created_at) FROM answering AS a HAVING count(*) > 0
+    SELECT 5, rag.active_model() ->> 'name', 'platform', min(a.created_at) FROM answering AS a HAVING count(*) > 0
   ) AS n
   ORDER BY n.place, array_position(ARRAY['light', 'standard', 'heavy'], n.name), n.name
 $$;

@@ -33,6 +33,7 @@ from tests.support import ISSUED, PASSWORDS, TEST_ENVIRONMENT, Database
 
 SOURCES = {
     "chat": "functions/chat/main.py",
+    "embed": "functions/embedding/main.py",
     "health": "functions/health/main.py",
     "identity": "functions/identity/main.py",
     "infer": "functions/inference/main.py",

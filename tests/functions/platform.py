@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from functions.relay.posting import attributes
-from shared.events import INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
+from shared.events import EMBEDDING_REQUESTED, INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
 from tests.functions.asgi import Event, Reply, call, events
 from tests.support import Database, bearer
 
 if TYPE_CHECKING:
     from shared.service import Service
 
-CONSUMERS = {INFERENCE_REQUESTED: "infer", INGESTION_RECEIVED: "ingest", INGESTION_SUBMITTED: "ingest"}
+CONSUMERS = {
+    EMBEDDING_REQUESTED: "embed",
+    INFERENCE_REQUESTED: "infer",
+    INGESTION_RECEIVED: "ingest",
+    INGESTION_SUBMITTED: "ingest",
+}
 
 
 def structured(event: dict[str, Any]) -> tuple[dict[str, str], bytes]:
@@ -30,6 +35,7 @@ def binary(event: dict[str, Any]) -> tuple[dict[str, str], bytes]:
     return attributes(event, {}), json.dumps(event["data"]).encode()
 
 
+IN_PROGRESS = 409
 PLATFORM_CHAIN = UUID(int=0)
 
 
@@ -89,15 +95,22 @@ class Platform:
         return await call(self.serve(CONSUMERS[event["type"]]), "POST", "/", headers, body)
 
     async def deliver(self, mode: Mode = binary) -> list[Reply]:
-        """Carry every due event to its consumer, all at once, as often as one leads to the next."""
+        """Carry every due event to its consumer, all at once, as often as one leads to the next; return the last answers.
+
+        One that is in progress elsewhere comes again as soon as all of its round are answered.
+        """
         replies: list[Reply] = []
-        while claimed := self.claim():
+        busy: list[dict[str, Any]] = []
+        while (claimed := self.claim()) or busy:
             # What nobody subscribes to, a broker drops.
-            taken = [event for event in claimed if event["type"] in CONSUMERS]
+            taken = [*busy, *(event for event in claimed if event["type"] in CONSUMERS)]
             arrived = await asyncio.gather(*(self.post(event, mode) for event in taken))
             with self.database.connect("relay") as relay:
                 relay.call("events.acknowledge", p_seqs=[event["seq"] for event in claimed])
-            replies += arrived
+            again = [reply.status == IN_PROGRESS for reply in arrived]
+            assert not busy or not all(again), "whoever is in progress would have ended by now"
+            busy = [event for event, busy in zip(taken, again, strict=True) if busy]
+            replies += [reply for reply, busy in zip(arrived, again, strict=True) if not busy]
         return replies
 
     async def tick(self) -> Reply:
@@ -168,7 +181,7 @@ class Platform:
         tables = (
             "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
-            "events.outbox", "events.inbox",
+            "rag.embedding_queue",            "events.outbox", "events.inbox",
             "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares", "routing.aliases",
         )  # fmt: skip
         with self.database.connect() as operator:

@@ -29,6 +29,7 @@ NEEDED_LATER = (
 )
 ENTRY_POINTS = [
     ("functions/chat/main.py", "chat"),
+    ("functions/embedding/main.py", "embed"),
     ("functions/health/main.py", "health"),
     ("functions/identity/main.py", "identity"),
     ("functions/inference/main.py", "infer"),

@@ -14,7 +14,14 @@ from uuid import uuid4
 
 import pytest
 
-from shared.events import CONSUMED, INFERENCE_REQUESTED, INGESTION_RECEIVED, INGESTION_SUBMITTED, PING
+from shared.events import (
+    CONSUMED,
+    EMBEDDING_REQUESTED,
+    INFERENCE_REQUESTED,
+    INGESTION_RECEIVED,
+    INGESTION_SUBMITTED,
+    PING,
+)
 from tests.functions import upstream as model_server
 from tests.functions.asgi import Reply, call, exchange
 from tests.functions.platform import CONSUMERS, Mode, Platform, binary, structured, until
@@ -37,6 +44,15 @@ async def document(platform: Platform) -> dict[str, Any]:
     return event
 
 
+async def chunks(platform: Platform) -> dict[str, Any]:
+    received = await document(platform)
+    assert (await platform.post(received)).status == 200
+    with platform.database.connect() as operator:
+        operator.run("DELETE FROM events.inbox")
+    [event] = platform.claim()
+    return event
+
+
 async def submission(platform: Platform) -> dict[str, Any]:
     data = {"name": "note.txt", "media_type": "text/plain", "content": "Lunch is at noon."}
     return make_event(platform, INGESTION_SUBMITTED, data)
@@ -50,7 +66,7 @@ class Case:
     effect: str
     """A query that returns ((1,),) when there was one effect; without any, a zero."""
     running: str | None = None
-    """A query that is true while the work is in somebody's hands; None for work that is one statement."""
+    """A query that is true while the work is in somebody's hands; None for work that waits for no model server."""
     let_go: str = "SELECT 1"
     """Ends the lease of a worker that failed."""
 
@@ -65,8 +81,13 @@ CASES: Mapping[str, Case] = {
     ),
     INGESTION_RECEIVED: Case(
         document,
-        "SELECT count(*) FROM rag.chunks AS c, rag.documents AS d WHERE d.status = 'indexed'",
-        "SELECT EXISTS (SELECT FROM rag.documents WHERE status = 'processing')",
+        "SELECT count(*) FROM rag.chunks AS c, rag.documents AS d WHERE d.stage = 'embedding'",
+    ),
+    EMBEDDING_REQUESTED: Case(
+        chunks,
+        "SELECT count(*) FROM rag.embeddings AS e, rag.documents AS d WHERE d.status = 'indexed'",
+        "SELECT EXISTS (SELECT FROM rag.embedding_queue WHERE leased_by IS NOT NULL)",
+        "UPDATE rag.embedding_queue SET due_at = now()",
     ),
     INGESTION_SUBMITTED: Case(submission, "SELECT sum(version) FROM rag.documents"),
 }

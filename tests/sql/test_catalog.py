@@ -90,7 +90,7 @@ def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_
         "core.enter", "core.authenticate_key", "compliance.record_refusal",
         # For platform_admin only.
         "core.list_tenants", "core.create_tenant",
-        "inference.sweep", "inference.renew", "rag.sweep_documents", "budget.expire",
+        "inference.sweep", "inference.renew", "rag.sweep_documents", "rag.sweep_embeddings", "budget.expire",
         # A model belongs to no tenant.
         "routing.claim_probes", "routing.report_probe",
     }  # fmt: skip

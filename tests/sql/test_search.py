@@ -112,24 +112,10 @@ def test_the_same_text_again_has_nothing_to_do(app: Caller) -> None:
 
 
 def test_a_vector_of_another_width_is_refused(app: Caller) -> None:
-    document = app.call(
-        "rag.store_document", p_collection="default", p_name="a", p_media_type="text/plain", p_original="x"
-    )
-    lease = {"p_document_id": document, "p_version": 1, "p_worker": "w"}
-    app.call("rag.claim_document", **lease, p_lease="1 minute")
-    chunk = {"ordinal": 1, "heading": "", "content": "x", "start_char": 0, "end_char": 1, "token_count": 1}
+    add_document(app, "a.md", ["alpha"])
     with pytest.raises(psycopg.Error, match="3 dimensions, and the database was made for 384") as raised:
-        app.call(
-            "rag.index_document",
-            **lease,
-            p_body="x",
-            p_chunks=json.dumps([chunk | {"embedding": "[1,2,3]"}]),
-            p_event_source="s",
-            p_event_id="i",
-        )
+        names(app, "alpha", "[1,2,3]")
     assert raised.value.sqlstate == "EA007"
-    assert app.query("SELECT status FROM rag.documents") == [("processing",)]
-    assert app.query("SELECT 1 FROM rag.chunks") == []
 
 
 def test_a_large_tenant_is_searched_by_index_and_as_completely(database: Database, tenants: Sequence[UUID]) -> None:
