@@ -37,18 +37,15 @@ def adopt_model(connection: Connection) -> None:
     The vectors that there are stay in use, and questions are embedded by their model: nothing is wrong until `make reembed`.
     """
     settings = get_settings()
-    name, width = settings.litellm_embedding_model, settings.embedding_dimensions
-    set_width = width if "embedding_dimensions" in settings.model_fields_set else None
-    active = connection.execute(
-        text("SELECT rag.adopt_model(:name, :width)"), {"name": name, "width": set_width}
-    ).scalar_one()
-    given = {"litellm_embedding_model", "embedding_dimensions"} & settings.model_fields_set
-    wanted = {"litellm_embedding_model": name, "embedding_dimensions": width}
-    stored = {"litellm_embedding_model": active["name"], "embedding_dimensions": active["width"]}
-    for field in sorted(given):
-        if wanted[field] != stored[field]:
+    fields = {"name": "litellm_embedding_model", "width": "embedding_dimensions"}
+    wanted = {
+        name: getattr(settings, field) if field in settings.model_fields_set else None for name, field in fields.items()
+    }
+    active = connection.execute(text("SELECT rag.adopt_model(:name, :width)"), wanted).scalar_one()
+    for name, field in fields.items():
+        if wanted[name] not in (None, active[name]):
             sys.stderr.write(
-                f"{field.upper()} is {wanted[field]}, and the vectors of this database are made by {active['name']} with "
+                f"{field.upper()} is {wanted[name]}, and the vectors of this database are made by {active['name']} with "
                 f"{active['width']} dimensions, which stays in use: `make reembed` changes that.\n"
             )
 

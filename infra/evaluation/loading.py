@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from functions.ingestion import tokens
@@ -105,20 +105,44 @@ def _index(connection: Connection, batch: Sequence[Sequence[tuple[Passage, str]]
     )
     _pipelined(
         connection,
-        "SELECT rag.index_document(%s, 1, 'evaluation', %s, %s, 'evaluation', %s)",
+        "SELECT rag.store_chunks(%s, 1, 'evaluation', %s, '{}', %s, 'evaluation', %s)",
         [
             (
                 document,
                 group[0][0].entry.text,
-                json.dumps([_row(passage, vector) for passage, vector in group]),
+                json.dumps([_row(passage) for passage, _ in group]),
                 str(document),
             )
             for document, group in zip(stored, batch, strict=True)
         ],
     )
+    vectors = {
+        (document, passage.chunk.ordinal): vector
+        for document, group in zip(stored, batch, strict=True)
+        for passage, vector in group
+    }
+    chunks = connection.execute(
+        "SELECT c.id, c.document_id, c.ordinal FROM rag.chunks AS c WHERE c.document_id = ANY (%s)", [stored]
+    ).fetchall()
+    places = {str(chunk): (document, ordinal) for chunk, document, ordinal in chunks}
+    while claimed := _claim(connection):
+        results = [{"chunk_id": chunk["id"], "embedding": vectors[places[chunk["id"]]]} for chunk in claimed["chunks"]]
+        connection.execute(
+            "SELECT rag.store_embeddings('evaluation', %s, %s, %s, 1, 'evaluation', 'none')",
+            [claimed["model"]["id"], json.dumps(results), stored[0]],
+        )
 
 
-def _row(passage: Passage, vector: str) -> dict[str, object]:
+def _claim(connection: Connection) -> dict[str, Any] | None:
+    """Return chunks of the tenant that want a vector, or None."""
+    row = connection.execute(
+        "SELECT rag.claim_embeddings('evaluation', '1 hour', 1000, 10000000, %s, 1, 'evaluation', 'none')",
+        [UUID(int=0)],
+    ).fetchone()
+    return row[0] if row is not None and row[0]["outcome"] == "claimed" else None
+
+
+def _row(passage: Passage) -> dict[str, object]:
     chunk = passage.chunk
     return {
         "ordinal": chunk.ordinal,
@@ -127,7 +151,6 @@ def _row(passage: Passage, vector: str) -> dict[str, object]:
         "start_char": chunk.start_char,
         "end_char": chunk.end_char,
         "token_count": chunk.token_count,
-        "embedding": vector,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.embeddings import MAX_QUESTION_CHARS, embed
+from shared.embeddings import MAX_QUESTION_CHARS, Model, embed
 from shared.problems import Problem
 from shared.runtime import runtime
 
@@ -87,12 +87,16 @@ async def _embed(
     texts: Sequence[str], settings: Settings, cache: Cache, advance: Callable[[int], None]
 ) -> dict[str, bytes]:
     places = asyncio.Semaphore(REQUESTS_AT_ONCE)
+    model = Model(0, settings.litellm_embedding_model, settings.embedding_dimensions)
     found: dict[str, bytes] = {}
 
     async def embed_batch(batch: Sequence[str]) -> None:
         async with places:
-            answer = await embed(batch, settings, timeout_seconds=TIMEOUT_SECONDS)
-        vectors = [np.array(json.loads(vector), np.float16).tobytes() for vector in answer]
+            answer = await embed(batch, model, settings, timeout_seconds=TIMEOUT_SECONDS)
+        for vector in answer:
+            if isinstance(vector, Problem):
+                raise vector
+        vectors = [np.array(json.loads(vector), np.float16).tobytes() for vector in answer if isinstance(vector, str)]
         cache.put(batch, vectors)
         found.update(zip(batch, vectors, strict=True))
         advance(len(batch))

@@ -70,6 +70,6 @@ $$;
 
 COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) IS
   'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
-  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
-  'budget_exceeded, budget_paused.';
+  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, embedding_model_changed, no_model, '
+  'no_healthy_model, budget_exceeded, budget_paused.';
 GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) TO app;

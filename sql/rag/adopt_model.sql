@@ -10,15 +10,15 @@ BEGIN
   SELECT * INTO v_model FROM rag.embedding_models AS m WHERE m.status = 'active';
   IF NOT FOUND THEN
     INSERT INTO rag.embedding_models (name, width, status, activated_at)
-    VALUES (p_name, rag.embedding_width(), 'active', now())
+    VALUES (coalesce(p_name, ops.setting('litellm_embedding_model')), rag.embedding_width(), 'active', now())
     RETURNING * INTO v_model;
   END IF;
   -- Nothing is lost by another one as long as there is no vector of this one.
-  IF (v_model.name, v_model.width) <> (p_name, coalesce(p_width, v_model.width))
+  IF (v_model.name, v_model.width) <> (coalesce(p_name, v_model.name), coalesce(p_width, v_model.width))
     AND NOT EXISTS (SELECT FROM rag.embeddings) AND NOT EXISTS (SELECT FROM rag.embedding_queue)
     AND NOT EXISTS (SELECT FROM rag.embedding_models AS m WHERE m.status = 'building') THEN
     EXECUTE format('ALTER TABLE rag.embeddings ALTER COLUMN embedding TYPE halfvec(%s)', coalesce(p_width, v_model.width));
-    UPDATE rag.embedding_models AS m SET name = p_name, width = coalesce(p_width, m.width) WHERE m.id = v_model.id
+    UPDATE rag.embedding_models AS m SET name = coalesce(p_name, m.name), width = coalesce(p_width, m.width) WHERE m.id = v_model.id
     RETURNING * INTO v_model;
   END IF;
   RETURN jsonb_build_object('name', v_model.name, 'width', v_model.width);
@@ -26,4 +26,4 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.adopt_model(text, integer) IS
-  'Makes a model the active one where no vector is stored yet (p_width NULL: of the present width). Returns {name, width} of the active model. Called by every migration run.';
+  'Makes a model the active one where no vector is stored yet (NULL: as it is). Returns {name, width} of the active model. Called by every migration run.';

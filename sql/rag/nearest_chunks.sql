@@ -5,7 +5,7 @@ CREATE OR REPLACE FUNCTION rag.nearest_chunks(
   p_tenant uuid, p_embedding halfvec, p_collections uuid[], p_limit integer
 )
 RETURNS TABLE (chunk_id uuid, rank bigint)
-LANGUAGE plpgsql
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE

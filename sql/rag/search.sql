@@ -33,6 +33,7 @@ BEGIN
     END IF;
   END IF;
 
+  -- The legs are STABLE: they see what this statement sees, and not a version that is published meanwhile.
   RETURN QUERY
   WITH found AS (
     SELECT n.chunk_id, 'vector' AS leg, n.rank
@@ -53,7 +54,7 @@ BEGIN
   )
   SELECT c.id, d.id, d.name, c.heading, c.content, f.score, f.vector_rank, f.text_rank, f.trigram_rank
   FROM fused AS f
-  JOIN rag.chunks AS c ON c.tenant_id = v_tenant AND c.id = f.chunk_id
+  JOIN rag.chunks AS c ON c.tenant_id = v_tenant AND c.id = f.chunk_id AND c.live
   JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = c.document_id
   ORDER BY f.score DESC, c.id
   LIMIT p_limit;

@@ -1,11 +1,9 @@
 """A document from its upload to its passages, over HTTP and by event."""
 
-import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
-from shared.settings import get_settings
 from tests.functions.platform import Mode, Platform, binary, structured
 from tests.functions.upstream import Answer, Reply, Upstream, status, vectors
 from tests.support import WIDTH

@@ -1,9 +1,10 @@
 """Structure and logic go up and down together, and leave nothing behind."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from migrations import logic
 from migrations.drift import describe
 from shared.settings import with_scheme
 from tests.conftest import ROOT, alembic
-from tests.support import TEST_ENVIRONMENT, Database
+from tests.support import TEST_ENVIRONMENT, Database, add_document
 
 CATALOG = """
 SELECT concat_ws(' ', 'table', c.oid::regclass, c.relkind, c.relacl, obj_description(c.oid, 'pg_class'), c.relrowsecurity)
@@ -247,12 +248,34 @@ def test_variables_that_are_not_set_leave_the_database_as_it_is(
     assert enabled == [("local/extractive-standard",), ("own",), ("vllm/big",)]
 
 
-def test_another_width_than_the_databases_is_refused(database: Database) -> None:
-    done = alembic(database.urls["postgres"], "upgrade", "head", EMBEDDING_DIMENSIONS="768", TOKEN_BUDGET_DAILY="7")
-    assert done.returncode != 0
-    assert "EMBEDDING_DIMENSIONS is 768, and this database was made for 384" in done.stderr
+MODEL = "SELECT rag.active_model() ->> 'name', rag.active_model() ->> 'width', rag.embedding_width()"
+
+
+def test_a_database_without_vectors_takes_over_the_embedding_model_that_is_set(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = database.urls["postgres"]
+    migrate(url, "upgrade", "head", EMBEDDING_DIMENSIONS="768", LITELLM_EMBEDDING_MODEL="wider")
     with database.connect() as operator:
-        assert operator.value("SELECT ops.setting('token_budget_daily')") == "1000000"
+        assert operator.query(MODEL) == [("wider", "768", 768)]
+    for name in ("EMBEDDING_DIMENSIONS", "LITELLM_EMBEDDING_MODEL"):
+        monkeypatch.delitem(TEST_ENVIRONMENT, name)
+    migrate(url, "upgrade", "head")
+    with database.connect() as operator:
+        assert operator.query(MODEL) == [("wider", "768", 768)], "what is not set changes nothing"
+
+
+def test_a_database_with_vectors_keeps_their_model_and_says_so(database: Database, tenants: Sequence[UUID]) -> None:
+    with database.connect("app", tenants[0]) as app:
+        add_document(app, "a.md", ["Text."])
+    done = alembic(database.urls["postgres"], "upgrade", "head", EMBEDDING_DIMENSIONS="768", TOKEN_BUDGET_DAILY="7")
+    assert done.returncode == 0
+    assert "EMBEDDING_DIMENSIONS is 768, and the vectors of this database are made by" in done.stderr
+    assert "make reembed" in done.stderr
+    assert "LITELLM_EMBEDDING_MODEL is" not in done.stderr
+    with database.connect() as operator:
+        assert operator.query(MODEL) == [(TEST_ENVIRONMENT["LITELLM_EMBEDDING_MODEL"], "384", 384)]
+        assert operator.value("SELECT ops.setting('token_budget_daily')") == "7"
 
 
 def test_drift_sees_a_disabled_trigger_and_passes_over_aggregates(database: Database) -> None:

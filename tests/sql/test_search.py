@@ -1,6 +1,5 @@
 """Hybrid search finds by meaning, by words and by spelling, and uses its indexes."""
 
-import json
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
