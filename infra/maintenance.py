@@ -13,7 +13,8 @@ from shared.settings import get_settings
 
 CHANGING = (
     "budget.balances", "budget.reservations", "budget.ledger", "chat.turns", "chat.messages", "core.users", "core.api_keys",
-    "events.outbox", "events.inbox", "inference.jobs", "rag.documents", "rag.chunks", "rag.embeddings", "routing.health",
+    "events.outbox", "events.inbox", "inference.jobs", "rag.documents", "rag.chunks", "rag.embeddings",
+    "rag.embedding_queue", "routing.health",
 )  # fmt: skip
 
 
