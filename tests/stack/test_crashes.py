@@ -127,27 +127,25 @@ async def test_the_model_server_dies_and_the_turn_fails_with_a_reason(platform: 
     platform.assert_charged_once(seen.turn, turn["usage"]["total_tokens"])
 
 
-async def test_the_ingestion_worker_dies_and_the_document_is_indexed_once(platform: Platform, stranger: User) -> None:
+async def test_the_embedding_function_dies_and_the_document_is_indexed_once(platform: Platform, stranger: User) -> None:
     await stranger.upload("berths.md", "# Berths\n\nThere are none yet.\n")
     text = "".join(f"# Berth {n}\n\n" + f"At berth {n} the tide of day {n} turns. " * 12 + "\n\n" for n in range(1, 65))
     document = await stranger.store("berths.md", text)
-    state = "SELECT status, stage, chunks_embedded < 64 FROM rag.documents WHERE id = %s"
-    embedding = [("processing", "embedding", True)]
-    await platform.until(
-        lambda: platform.query(state, [document]) == embedding, "it is not being embedded", "ingestion-worker"
-    )
-    platform.kill("ingestion-worker")
-    assert platform.query(state, [document]) == embedding
+    held = "SELECT count(*) > 0 FROM rag.embedding_queue WHERE document_id = %s AND leased_by IS NOT NULL"
+    await platform.until(lambda: platform.query(held, [document]) == [(True,)], "nobody embeds it", "embedding")
+    platform.kill("embedding")
+    state = "SELECT status, stage, live_version FROM rag.documents WHERE id = %s"
+    assert platform.query(state, [document]) == [("processing", "embedding", 1)]
     # Until the new version is complete the old one answers.
-    assert platform.query("SELECT count(*) FROM rag.chunks WHERE document_id = %s", [document]) == [(1,)]
-    # Its lease would hold for half a minute.
-    platform.query("UPDATE rag.documents SET leased_until = now() WHERE id = %s", [document])
+    live = "SELECT count(*) FROM rag.chunks WHERE document_id = %s AND live"
+    assert platform.query(live, [document]) == [(1,)]
+    # Its leases would hold for twenty seconds.
+    platform.query("UPDATE rag.embedding_queue SET due_at = now() WHERE document_id = %s", [document])
     await platform.indexed(document)
-    assert platform.query("SELECT version, attempts, chunks_total FROM rag.documents WHERE id = %s", [document]) == [
-        (2, 2, 64)
-    ]
-    ordinals = platform.query("SELECT ordinal FROM rag.chunks WHERE document_id = %s ORDER BY ordinal", [document])
-    assert ordinals == [(n,) for n in range(1, 65)]
+    counts = "SELECT version, attempts, chunks_total, chunks_embedded FROM rag.documents WHERE id = %s"
+    assert platform.query(counts, [document]) == [(2, 1, 64, 64)]
+    ordinals = "SELECT ordinal FROM rag.chunks WHERE document_id = %s AND live ORDER BY ordinal"
+    assert platform.query(ordinals, [document]) == [(n,) for n in range(1, 65)]
 
 
 async def test_chat_dies_and_a_websocket_of_its_successor_resumes_every_turn(platform: Platform, user: User) -> None:
