@@ -3,13 +3,17 @@
 import asyncio
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from functions.ingestion.chunking import split
+from functions.ingestion import tokens
+from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
+from functions.ingestion.extraction import Extraction, extract
 from functions.ingestion.models import Received
 from shared import logs, metrics
 from shared.events import INGESTION_RECEIVED, Delivery, consumer
@@ -72,28 +76,59 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
-            text = (await _original(work)).decode()
+            found = await extract(await _original(work), claim["media_type"], claim["name"])
             await _at(work, "chunking")
-            chunks = await asyncio.to_thread(
-                split,
-                text,
-                claim["media_type"],
-                size_tokens=settings.chunk_size_tokens,
-                overlap_tokens=settings.chunk_overlap_tokens,
-            )
+            chunks = await asyncio.to_thread(_split, found, claim["name"], settings)
             if not chunks:
                 raise Problem("undecodable_document", "The document has headings but no text.")
             keeper.cancel()
             await work.delivery.effect(
                 "rag.store_chunks",
                 **work.lease(),
-                p_body=text,
-                p_details=json.dumps({}),
+                p_body=found.text,
+                p_details=json.dumps(_details(found)),
                 p_chunks=json.dumps([asdict(chunk) for chunk in chunks]),
             )
     except* Problem as problems:
         raise _first(problems) from None
-    logs.info("document_chunked", chunks=len(chunks), **work.ids())
+    tokenizer = _tokenizer(settings).name
+    logs.info("document_chunked", chunks=len(chunks), tokenizer=tokenizer, **work.ids())
+
+
+def _split(found: Extraction, name: str, settings: Settings) -> list[Chunk]:
+    return split(
+        found.text,
+        found.format,
+        found.pages,
+        size_tokens=settings.chunk_size_tokens,
+        overlap_tokens=settings.chunk_overlap_tokens,
+        tokenizer=_tokenizer(settings),
+        # What stands before each chunk when it is embedded: rag.embedded_text.
+        name=found.title or name,
+    )
+
+
+def _tokenizer(settings: Settings) -> tokens.Tokenizer:
+    return tokens.load(settings.embedding_tokenizer, settings.chunk_size_tokens)
+
+
+def _details(found: Extraction) -> dict[str, object]:
+    """Return what rag.store_chunks keeps beside the text."""
+    return {
+        "title": found.title,
+        "pages": len(found.pages) or None,
+        "metadata": found.metadata,
+        "dated": _dated(found.metadata),
+    }
+
+
+def _dated(metadata: Mapping[str, str]) -> str | None:
+    """Return the date of the content as the file tells it, where it is one; files tell all sorts of things."""
+    for name in ("date", "modified", "created"):
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(metadata.get(name, ""))
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+    return None
 
 
 async def _original(work: Work) -> bytes:
