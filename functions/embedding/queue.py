@@ -84,9 +84,9 @@ class Shift:
         while self._unavailable is None and time.monotonic() < self._ends_at:
             async with _places():
                 claim = await self._claim()
-                # The last word on the event is that of the claim that comes last.
-                self._outcome = claim["outcome"]
-                if self._outcome != "claimed":
+                # The last claim's word counts. That of another lane may arrive later, but what is done stays done.
+                self._outcome = "done" if self._outcome == "done" else claim["outcome"]
+                if claim["outcome"] != "claimed":
                     return
                 model, chunks = Model(**claim["model"]), [Chunk(**chunk) for chunk in claim["chunks"]]
                 if len(chunks) == BATCH_CHUNKS and len(self._lanes) < get_settings().background_worker_concurrency:
