@@ -46,7 +46,10 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm chaos check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env
+.PHONY: demo test test-litellm chaos check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
+
+ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLECTION=name; URL=... TOKEN=... for another platform than make dev's)
+	@exec $(LOCAL) ingest
 
 demo: install ## Ingest documents and ask questions on a throw-away platform (DOCS=path, ASK="...")
 	@exec $(LOCAL) demo

@@ -4,6 +4,7 @@ The status code is the contract: 2xx done (or done before), 409 in progress else
 Knative retries 404, 408, 409, 429 and 5xx, so poison is answered with none of those.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,13 +31,19 @@ EMBEDDING_REQUESTED = "com.enterprise-agents.embedding.requested.v1"
 CONSUMED = frozenset({INFERENCE_REQUESTED, INGESTION_SUBMITTED, INGESTION_RECEIVED, EMBEDDING_REQUESTED})
 """What the platform's own functions take; each has a Trigger."""
 BUDGET_REACHED = "com.enterprise-agents.budget.reached.v1"
-PUBLISHED = frozenset({BUDGET_REACHED})
+INGESTION_INDEXED = "com.enterprise-agents.ingestion.indexed.v1"
+INGESTION_FAILED = "com.enterprise-agents.ingestion.failed.v1"
+DOCUMENT_DELETED = "com.enterprise-agents.document.deleted.v1"
+PUBLISHED = frozenset({BUDGET_REACHED, INGESTION_INDEXED, INGESTION_FAILED, DOCUMENT_DELETED})
 """What is told to whoever subscribes: the platform itself does nothing with it."""
 EVENT_TYPES = CONSUMED | PUBLISHED
 """The platform's event catalogue."""
 
 PING = "dev.knative.sources.ping"
 """What a Knative PingSource sends; it belongs to no tenant."""
+
+ANY = "*"
+"""The type of a consumer that takes what no other one does: the events of sources that choose their types by themselves."""
 
 JSON = "application/json"
 MAX_EVENT_BYTES = 16 * 1024 * 1024
@@ -117,6 +124,10 @@ class Consumer:
     type: str
     handle: Callable[[Event], Awaitable[None]]
 
+    def takes(self, type_: str) -> bool:
+        """Return whether events of a type are its."""
+        return self.type in {type_, ANY}
+
 
 def consumer(
     type_: str, *, function: str, data: type[Data]
@@ -153,7 +164,8 @@ async def receive(request: Request) -> Event:
     except ClientDisconnect:
         raise Problem("malformed_event", "The request ended in the middle of its body.") from None
     try:
-        event = from_http(dict(request.headers), body)
+        # The data are left as they came: those of data_base64 need not be JSON.
+        event = from_http(dict(request.headers), body, data_unmarshaller=lambda raw: raw)
         attributes = dict(event.get_attributes())
     except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Problem("malformed_event", f"The request is not a CloudEvent: {error}") from error
@@ -169,23 +181,35 @@ async def receive(request: Request) -> Event:
         type=attributes.pop("type"),
         subject=attributes.pop("subject", None),
         extensions={name: str(value) for name, value in attributes.items()},
-        data=event.data,
+        data=_data(event.data, attributes.get("datacontenttype")),
     )
 
 
+def _data(raw: str | bytes | None, content_type: object) -> Any:
+    """Return an event's JSON as what it says, and data of another type, which only data_base64 can hold, as bytes."""
+    if raw is None or (isinstance(raw, bytes) and isinstance(content_type, str) and "json" not in content_type.lower()):
+        return raw
+    try:
+        return json.loads(raw)
+    except RecursionError as error:
+        raise Problem("malformed_event", "The event's data are nested too deeply.") from error
+    except ValueError:
+        return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+
+
 async def consume(request: Request, *consumers: Consumer) -> Response:
-    """Give the delivered event to the consumer of its type, and answer in the broker's terms."""
-    taken = {consumer.type: consumer for consumer in consumers}
+    """Give the delivered event to the first consumer that takes its type, and answer in the broker's terms."""
     try:
         event = await receive(request)
-        if event.type not in taken:
+        taking = next((consumer for consumer in consumers if consumer.takes(event.type)), None)
+        if taking is None:
             raise Problem("malformed_event", f"No handler takes events of type {event.type}.")
     except Problem as problem:
         return refuse(problem, {})
     ids = {"event_id": event.id, "event_type": event.type, "tenant_id": event.extensions.get("tenantid")}
     try:
         with event.span():
-            await taken[event.type].handle(event)
+            await taking.handle(event)
     except Problem as problem:
         if problem.code != "lease_lost":
             return refuse(problem, ids)

@@ -37,6 +37,8 @@ REQUEST_HEADERS = (
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
     "Last-Event-ID",
     "traceparent",
     "X-Request-Id",
@@ -56,6 +58,7 @@ REQUEST_HEADERS = (
 )
 ANSWER_HEADERS = (
     "Content-Disposition",
+    "ETag",
     "Location",
     "RateLimit-Limit",
     "RateLimit-Remaining",
@@ -224,18 +227,18 @@ async def read_body(request: Request, limit: int) -> bytes:
     if declared.isdigit() and int(declared) > limit:
         # Who asks first has not begun to send.
         if "expect" not in request.headers:
-            await _drain(parts)
+            await drain(parts)
         raise too_large
     body = bytearray()
     async for part in parts:
         body += part
         if len(body) > limit:
-            await _drain(parts)
+            await drain(parts)
             raise too_large
     return bytes(body)
 
 
-async def _drain(parts: AsyncIterator[bytes]) -> None:
+async def drain(parts: AsyncIterator[bytes]) -> None:
     """Read on for a moment and drop it: a connection that is closed while its client sends is reset, and the answer lost."""
     with suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_SECONDS):

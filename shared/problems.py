@@ -38,6 +38,13 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "method_not_allowed": ProblemType(HTTPStatus.METHOD_NOT_ALLOWED, "The address does not take this method"),
     "request_too_large": ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
     "unsupported_media_type": ProblemType(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "This content type cannot be read"),
+    "precondition_failed": ProblemType(
+        HTTPStatus.PRECONDITION_FAILED, "The object is not as the request expects it", "EA030"
+    ),
+    "malformed_multipart": ProblemType(HTTPStatus.BAD_REQUEST, "The request body is not multipart/form-data"),
+    "dataref_forbidden": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing is fetched from this address"),
+    "dataref_refused": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The address does not give its content"),
+    "dataref_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The address does not answer"),
     "document_too_large": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document is too large"),
     "too_many_pages": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document has too many pages"),
     "undecodable_document": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The document is not readable text"),

@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     embedding_dimensions: Annotated[int, Field(ge=1, le=4000)] = 1536
     embedding_tokenizer: Path | None = None
 
+    max_document_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 50 * 1024 * 1024
+    dataref_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    s3_endpoint_url: str = ""
+    s3_access_key_id: str = ""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    s3_region: str = "us-east-1"
+
     background_worker_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
     region: str = "local"
@@ -109,7 +116,7 @@ class Settings(BaseSettings):
         _check_scheme(url.get_secret_value(), "redis", "rediss", "unix")
         return url
 
-    @field_validator("cors_allowed_origins", mode="before")
+    @field_validator("cors_allowed_origins", "dataref_allowed_origins", mode="before")
     @classmethod
     def _are_origins(cls, given: object) -> object:
         if not isinstance(given, str):
@@ -122,10 +129,11 @@ class Settings(BaseSettings):
             raise ValueError('must be a JSON list of origins, such as ["https://agents.example.com"]')
         return tuple(origins)
 
-    @field_validator("public_base_url", "oidc_issuer_url", "litellm_base_url", "otlp_endpoint")
+    @field_validator("public_base_url", "oidc_issuer_url", "litellm_base_url", "otlp_endpoint", "s3_endpoint_url")
     @classmethod
-    def _is_http(cls, url: str) -> str:
-        _check_scheme(url, "http", "https")
+    def _is_http(cls, url: str, info: ValidationInfo) -> str:
+        if url or info.field_name != "s3_endpoint_url":
+            _check_scheme(url, "http", "https")
         return url
 
     def for_database(self) -> dict[str, str]:

@@ -1,129 +1,177 @@
-"""Taking documents in, over HTTP and by event, and telling how far they are."""
+"""Documents over HTTP: taking them in, telling how far they are, handing them out, trying again, and deleting."""
 
-import codecs
+import json
+import re
+from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from functions.ingestion.models import Document, Listing, Submission, Target
-from shared import logs
-from shared.access import admitted
-from shared.events import INGESTION_SUBMITTED, Delivery, consumer
+from functions.ingestion import media_types, uploads
+from functions.ingestion.advice import advised
+from functions.ingestion.models import Address, Listing, Named, Range, Target
+from functions.ingestion.storing import check_size, state, store
+from shared.access import admitted, call
 from shared.http import read_body, validate
-from shared.principal import Actor
 from shared.problems import Problem
-from shared.runtime import runtime
-from shared.text import is_storable
+from shared.settings import get_settings
 
-MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
-MEDIA_TYPES = ("text/markdown", "text/plain")
-NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"})
-"""Encodings that Python has and documents have not; some take a time that grows with the square of the length."""
 FUNCTION = "ingestion"
+SLICE_BYTES = 1024 * 1024
+MAX_TEXT_CHARS = 1_000_000
+ETAGS = re.compile(r'\s*(?:W/)?"([^"]*)"\s*(?:,|$)')
+UNNAMEABLE = re.compile(r"[^\w.]+")
+"""What is no letter, digit or dot, of whatever script: no separator of paths or headers is left in a file's name."""
+MAX_FILE_NAME_CHARS = 100
 
 
 async def upload(request: Request) -> Response:
-    """Store the body as a document."""
-    admission = admitted(request)
+    """Store the body as a document, or the files of a form as several."""
+    if request.headers.get("content-type", "").lower().startswith(uploads.FORM):
+        return await uploads.receive(request)
     target = validate(Target, dict(request.query_params))
-    media_type, charset = _content_type(request.headers.get("content-type", ""))
-    content = _decode(await read_body(request, MAX_DOCUMENT_BYTES), charset)
-    database = await runtime.database()
-    document_id: UUID = await database.call(
-        "rag.store_document", admission.principal, **_arguments(target, media_type, content)
-    )
-    logs.info("document_stored", document_id=document_id, tenant_id=admission.principal.tenant_id, name=target.name)
-    document = await _find(admission.principal, document_id)
-    return JSONResponse(document, status_code=202, headers={"Location": f"/documents/{document_id}"})
+    document = await _store(request, target, None)
+    return JSONResponse(document, status_code=202, headers=_named(document) | _tagged(document))
+
+
+async def put(request: Request) -> Response:
+    """Store the body as the document of a name: 202, or 200 when it is there and indexed already."""
+    target = validate(Address, {**request.query_params, **request.path_params})
+    document = await _store(request, target, _expected(request))
+    status = 200 if document["status"] == "indexed" else 202
+    return JSONResponse(document, status_code=status, headers=_named(document) | _tagged(document))
+
+
+async def _store(request: Request, target: Target | Address, expected: list[str] | None) -> dict[str, Any]:
+    limit = get_settings().max_document_bytes
+    media_type = media_types.understood(request.headers.get("content-type", ""), target.name)
+    async with uploads.room.of(uploads.expected_bytes(request, limit), limit):
+        original = await read_body(request, limit)
+        check_size(original, limit)
+        return await store(admitted(request).principal, target, media_type, original, expected)
+
+
+def _expected(request: Request) -> list[str] | None:
+    """Return the entity tags that the request asks for (RFC 9110, section 13.1): none at all where it asks for nothing."""
+    match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")
+    if none_match is not None:
+        if none_match.strip() != "*":
+            raise Problem("invalid_request", "If-None-Match: * is understood here, which stores only what is new.")
+        return []
+    if match is None:
+        return None
+    if not (tags := _tags(match)):
+        raise Problem("invalid_request", "If-Match must be entity tags, or *.")
+    return tags
+
+
+def _tags(header: str) -> list[str]:
+    return ["*"] if header.strip() == "*" else ETAGS.findall(header)
+
+
+def _named(document: dict[str, Any]) -> dict[str, str]:
+    return {"Location": f"/documents/{document['id']}"}
+
+
+def _tagged(document: dict[str, Any]) -> dict[str, str]:
+    return {"ETag": f'"{document["etag"]}"'}
 
 
 async def show(request: Request) -> Response:
     """Tell how far a document is."""
-    admission = admitted(request)
-    document = await _find(admission.principal, request.path_params["document_id"])
-    return JSONResponse(document)
+    document = await state(admitted(request).principal, request.path_params["document_id"])
+    return JSONResponse(document, headers=_tagged(document))
 
 
 async def list_all(request: Request) -> Response:
-    """Tell how far the documents are, of all collections or of one."""
-    admission = admitted(request)
+    """Tell how far the documents are, page by page."""
     listing = validate(Listing, dict(request.query_params))
-    database = await runtime.database()
-    rows = await database.rows("rag.document_status", admission.principal, p_collection=listing.collection)
-    return JSONResponse({"documents": [_shape(row) for row in rows]})
+    found = await call(
+        request,
+        "rag.list_documents",
+        p_collection=listing.collection,
+        p_status=listing.status,
+        p_prefix=listing.prefix,
+        p_metadata=None if listing.metadata is None else json.dumps(listing.metadata),
+        p_cursor=listing.cursor,
+        p_limit=listing.limit,
+    )
+    return JSONResponse(found | {"documents": [advised(document) for document in found["documents"]]})
 
 
-@consumer(INGESTION_SUBMITTED, function=FUNCTION, data=Submission)
-async def store_submitted(delivery: Delivery[Submission]) -> None:
-    """Store a document that an event carries; storing it asks for its indexing by another event."""
-    submission = delivery.data
-    media_type, _ = _content_type(submission.media_type)
-    _check_text(submission.content)
-    arguments = _arguments(submission, media_type, submission.content)
-    document_id = await delivery.effect("rag.store_document", **arguments)
-    logs.info("document_stored", document_id=document_id, tenant_id=delivery.actor.tenant_id, name=submission.name)
+async def delete(request: Request) -> Response:
+    """Delete a document with all that was made of it."""
+    document_id, expected = request.path_params["document_id"], _expected(request)
+    await call(request, "rag.delete_document", p_document_id=document_id, p_expected=expected)
+    return Response(status_code=204)
 
 
-def _arguments(target: Target, media_type: str, content: str) -> dict[str, object]:
-    """Return what rag.store_document takes."""
-    return {
-        "p_collection": target.collection,
-        "p_name": target.name,
-        "p_media_type": media_type,
-        "p_original": content.encode(),
+async def retry(request: Request) -> Response:
+    """Let a document that failed begin anew."""
+    document_id = request.path_params["document_id"]
+    await call(request, "rag.retry_document", p_document_id=document_id)
+    return JSONResponse(await state(admitted(request).principal, document_id), status_code=202)
+
+
+async def retry_all(request: Request) -> Response:
+    """Let all documents of a collection that failed begin anew."""
+    wanted = validate(Named, dict(request.query_params))
+    documents = await call(request, "rag.retry_documents", p_collection=wanted.collection)
+    return JSONResponse({"documents": documents}, status_code=202)
+
+
+async def text(request: Request) -> Response:
+    """Show a document's text, or the characters to which a citation points."""
+    wanted = validate(Range, dict(request.query_params))
+    last = wanted.start + MAX_TEXT_CHARS
+    shown = await call(
+        request,
+        "rag.read_text",
+        p_document_id=request.path_params["document_id"],
+        p_start=wanted.start,
+        p_end=min(last, wanted.end if wanted.end is not None else last, 2**31 - 1),
+    )
+    return JSONResponse(shown)
+
+
+async def content(request: Request) -> Response:
+    """Hand a document's original out, as a file to be saved: a browser must not show what somebody else has written."""
+    document_id = request.path_params["document_id"]
+    original = await call(request, "rag.describe_original", p_document_id=document_id)
+    tag = original["etag"]
+    if tag in _tags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=_tagged(original))
+
+    async def slices() -> AsyncIterator[bytes]:
+        for start in range(0, original["size_bytes"], SLICE_BYTES):
+            part: bytes | None = await call(
+                request,
+                "rag.slice_original",
+                p_document_id=document_id,
+                p_version=original["version"],
+                p_start=start,
+                p_length=SLICE_BYTES,
+            )
+            if part is None:
+                # The answer is then shorter than it says, so that nobody takes it for the whole.
+                raise Problem("not_found", "The document was replaced or deleted while it was read.")
+            yield part
+
+    headers = _tagged(original) | {
+        "Content-Type": original["media_type"],
+        "Content-Length": str(original["size_bytes"]),
+        "Content-Disposition": _attachment(original["name"]),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox",
+        "Cache-Control": "private, no-cache",
     }
+    return StreamingResponse(slices(), headers=headers)
 
 
-async def _find(actor: Actor, document_id: UUID | None) -> dict[str, Any]:
-    database = await runtime.database()
-    rows = await database.rows("rag.document_status", actor, p_document_id=document_id)
-    if not rows:
-        raise Problem("not_found", "There is no such document.", extra={"document_id": str(document_id)})
-    return _shape(rows[0])
-
-
-def _shape(row: dict[str, Any]) -> dict[str, Any]:
-    return Document.model_validate(row).model_dump(mode="json")
-
-
-def _content_type(value: str) -> tuple[str, str]:
-    """Return media type and charset; raises Problem `unsupported_media_type`."""
-    media_type, _, parameters = value.partition(";")
-    media_type = media_type.strip().lower()
-    if media_type not in MEDIA_TYPES:
-        raise Problem(
-            "unsupported_media_type",
-            f"Send one of {', '.join(MEDIA_TYPES)} as Content-Type.",
-            headers={"Accept-Post": ", ".join(MEDIA_TYPES)},
-        )
-    charset = "utf-8"
-    for parameter in parameters.split(";"):
-        name, _, given = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            charset = given.strip(' "')
-    try:
-        codec = codecs.lookup(charset).name
-    except (LookupError, ValueError):
-        codec = None
-    if codec is None or codec in NO_CHARSETS:
-        raise Problem("unsupported_media_type", "The charset of the Content-Type is not known.")
-    return media_type, codec
-
-
-def _decode(body: bytes, charset: str) -> str:
-    try:
-        text = body.decode(charset).removeprefix("\ufeff")
-    except (UnicodeError, LookupError) as error:
-        raise Problem("undecodable_document", f"The document is not {charset} text.") from error
-    _check_text(text)
-    return text
-
-
-def _check_text(text: str) -> None:
-    """Refuse what cannot be a text: nothing, or characters that no text file has."""
-    if not text.strip():
-        raise Problem("undecodable_document", "The document is empty.")
-    if not is_storable(text):
-        raise Problem("undecodable_document", "The document contains NUL characters or lone surrogates: it is no text.")
+def _attachment(name: str) -> str:
+    """Return the header of a file to be saved under a document's name (RFC 6266, section 4.3: in ASCII, and in full)."""
+    last = UNNAMEABLE.sub("-", name.rpartition("/")[2])[-MAX_FILE_NAME_CHARS:].strip("-.") or "document"
+    plain = UNNAMEABLE.sub("-", last.encode("ascii", "ignore").decode()).strip("-.") or "document"
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"

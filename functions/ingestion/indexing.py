@@ -13,7 +13,7 @@ from uuid import uuid4
 from functions.ingestion import tokens
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
-from functions.ingestion.extraction import Extraction, extract
+from functions.ingestion.extraction import Extraction, Limits, extract
 from functions.ingestion.models import Received
 from shared import logs, metrics
 from shared.events import INGESTION_RECEIVED, Delivery, consumer
@@ -76,7 +76,8 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
-            found = await extract(await _original(work), claim["media_type"], claim["name"])
+            limits = Limits(size_bytes=settings.max_document_bytes)
+            found = await extract(await _original(work), claim["media_type"], claim["name"], limits)
             await _at(work, "chunking")
             chunks = await asyncio.to_thread(_split, found, claim["name"], settings)
             if not chunks:

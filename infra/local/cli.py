@@ -1,4 +1,4 @@
-"""The commands of the local stack: `python -m infra.local dev|status|stop|reset|logs|env|demo`."""
+"""The commands of the local stack: `python -m infra.local dev|status|stop|reset|logs|env|ingest|demo`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("parts", nargs="*", metavar="PART")
     logs.add_argument("-n", "--lines", type=int, default=10, help="lines of each log to begin with (default: 10)")
     logs.add_argument("--no-follow", action="store_true", help="end after these lines")
+    command(
+        "ingest",
+        _ingest,
+        "upload the folder DIR and wait until all of it is indexed; COLLECTION, URL and TOKEN say where",
+    )
     command("demo", _demo, "ingest documents, ask questions, print grounded answers; DOCS and ASK choose them")
     return parser
 
@@ -224,6 +229,31 @@ def _logs(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 0
     return 0
+
+
+def _ingest(_: argparse.Namespace) -> int:
+    from infra.local.folder import run
+
+    url, token = os.environ.get("URL", ""), os.environ.get("TOKEN", "")
+    if not (url and token):
+        state = _state()
+        record = None if state.holder() is None else state.read_record()
+        if record is None:
+            print(f"No stack runs in {state.path}: start one (make dev), or set URL and TOKEN.", file=sys.stderr)
+            return _NOT_RUNNING
+        url = url or record.urls["ingestion"]
+        token = token or _demo_token(record)
+    return run(os.environ, url, token)
+
+
+def _demo_token(record: Record) -> str:
+    """Return a token of the running stack's demo tenant."""
+    from infra.local.provision import demo_tenant
+    from shared.auth import issue_dev_token
+    from shared.settings import DEV_JWT_SECRET
+
+    tenant = demo_tenant(record.variables["migration_database_url"])
+    return issue_dev_token(secret=os.environ.get("DEV_JWT_SECRET") or DEV_JWT_SECRET, tenant_id=tenant, subject="demo")
 
 
 def _demo(_: argparse.Namespace) -> int:

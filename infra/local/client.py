@@ -53,8 +53,9 @@ class PlatformClient:
             return str((await _json(response))["id"])
 
     async def documents(self) -> list[Mapping[str, Any]]:
-        """Return how far each document is; raises ApiError."""
-        async with self._session.get(self._urls["ingestion"] + "/documents", headers=self._headers) as response:
+        """Return how far each document is, at most a thousand; raises ApiError."""
+        url = self._urls["ingestion"] + "/documents"
+        async with self._session.get(url, params={"limit": "1000"}, headers=self._headers) as response:
             return list((await _json(response))["documents"])
 
     async def ask(self, question: str, write: Callable[[str], None], restart: Callable[[], None]) -> Answer:

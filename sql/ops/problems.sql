@@ -20,7 +20,8 @@ AS $$
     ('conflict', 'EA013', 'The object is there already, or not in a state for this.'),
     ('budget_paused', 'EA014', 'An administrator has paused a budget that binds the turn.'),
     ('no_healthy_model', 'EA015', 'Every model that could answer is failing.'),
-    ('embedding_model_changed', 'EA020', 'A vector is of a model that made none of the stored ones.')
+    ('embedding_model_changed', 'EA020', 'A vector is of a model that made none of the stored ones.'),
+    ('precondition_failed', 'EA030', 'The object is not as the caller expected it to be.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';

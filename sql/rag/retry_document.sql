@@ -10,10 +10,8 @@ DECLARE
   v_document rag.documents;
   v_count bigint;
 BEGIN
-  SELECT * INTO v_document FROM rag.documents AS d WHERE d.tenant_id = v_tenant AND d.id = p_document_id FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
-    PERFORM ops.raise_problem('not_found', 'There is no such document.', jsonb_build_object('document_id', p_document_id));
-  ELSIF v_document.status <> 'failed' AND v_document.chunks_failed = 0 THEN
+  v_document := rag.document_to_write(p_document_id);
+  IF v_document.status <> 'failed' AND v_document.chunks_failed = 0 THEN
     PERFORM ops.raise_problem('conflict', 'Nothing of the document has failed.', jsonb_build_object('document_id', p_document_id, 'status', v_document.status));
   END IF;
   UPDATE rag.embedding_queue AS q
@@ -41,5 +39,5 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.retry_document(uuid) IS
-  'Begins again what has failed of a document: its failed chunks, where it has any, or else the whole indexing. Raises not_found, conflict.';
+  'Begins again what has failed of a document: its failed chunks, where it has any, or else the whole indexing. Raises not_found, forbidden, conflict.';
 GRANT EXECUTE ON FUNCTION rag.retry_document(uuid) TO app;

@@ -1,4 +1,4 @@
--- requires: 000_core
+-- requires: 008_ingestion_pipeline
 -- SECURITY DEFINER, because @@ and %> are not leakproof: under row-level security the planner would evaluate them after
 -- the policy and could not use their indexes. In return the tenant predicate is in every leg, and an unset tenant raises.
 --
@@ -22,15 +22,17 @@ DECLARE
   v_missing text;
 BEGIN
   PERFORM rag.check_embedding(p_embedding);
+  -- What the user may not read is not there. Where nothing is restricted nothing needs to be compared.
   IF p_collections IS NOT NULL THEN
     SELECT array_agg(c.id), min(n.name) FILTER (WHERE c.id IS NULL)
     INTO v_collections, v_missing
     FROM unnest(p_collections) AS n (name)
-    LEFT JOIN rag.collections AS c ON c.tenant_id = v_tenant AND c.name = n.name;
+    LEFT JOIN rag.collections AS c ON c.tenant_id = v_tenant AND c.name = n.name AND c.id = ANY (rag.readable_collections());
     IF v_missing IS NOT NULL THEN
-      PERFORM ops.raise_problem('not_found', format('There is no collection named %s.', v_missing),
-                                jsonb_build_object('collection', v_missing));
+      PERFORM rag.raise_no_collection(v_missing);
     END IF;
+  ELSIF EXISTS (SELECT FROM rag.collections AS c WHERE c.tenant_id = v_tenant AND c.visibility = 'restricted') THEN
+    v_collections := rag.readable_collections();
   END IF;
 
   -- The legs are STABLE: they see what this statement sees, and not a version that is published meanwhile.

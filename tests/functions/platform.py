@@ -181,7 +181,8 @@ class Platform:
         tables = (
             "chat.conversations", "chat.turns", "chat.messages", "chat.passages", "chat.citations",
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
-            "rag.embedding_queue",            "events.outbox", "events.inbox",
+            "rag.embedding_queue", "rag.collection_grants", "rag.buckets",
+            "events.outbox", "events.inbox",
             "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares", "routing.aliases",
         )  # fmt: skip
         with self.database.connect() as operator:

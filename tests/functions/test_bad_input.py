@@ -133,30 +133,46 @@ DOCUMENTS: dict[str, tuple[str, bytes, str, tuple[int, str]]] = {
     "collection beyond ASCII": ("name=a&collection=%C3%A9", b"a", "text/plain", UNPROCESSABLE),
     "long collection": (f"name=a&collection={'c' * 101}", b"a", "text/plain", UNPROCESSABLE),
     "empty": ("name=a", b"", "text/plain", (422, "undecodable_document")),
-    "blank": ("name=a", b" \n\t ", "text/plain", (422, "undecodable_document")),
-    "only a byte order mark": ("name=a", b"\xef\xbb\xbf", "text/plain", (422, "undecodable_document")),
-    "NUL": ("name=a", b"a\0b", "text/plain", (422, "undecodable_document")),
-    "binary": ("name=a", bytes(range(256)) * 10, "text/markdown", (422, "undecodable_document")),
-    "invalid UTF-8": ("name=a", b"caf\xe9", "text/plain", (422, "undecodable_document")),
-    "surrogates in UTF-8": ("name=a", b"\xed\xa0\x80", "text/plain", (422, "undecodable_document")),
-    "surrogates in UTF-7": ("name=a", b"+2AA-", "text/plain; charset=utf-7", (422, "undecodable_document")),
-    "odd UTF-16": ("name=a", b"abc", "text/plain; charset=utf-16", (422, "undecodable_document")),
-    "binary as Latin-1": ("name=a", bytes(range(256)), "text/plain; charset=latin-1", (422, "undecodable_document")),
-    "beyond ASCII": ("name=a", b"\xc3\xa9", 'text/plain; charset="us-ascii"', (422, "undecodable_document")),
-    "no type": ("name=a", b"a", "", (415, "unsupported_media_type")),
     "image": ("name=a", b"a", "image/png", (415, "unsupported_media_type")),
-    "PDF": ("name=a", b"%PDF-1.7", "application/pdf", (415, "unsupported_media_type")),
     "nonsense type": ("name=a", b"a", "text", (415, "unsupported_media_type")),
     "nonsense charset": ("name=a", b"a", "text/plain; charset=klingon", (415, "unsupported_media_type")),
     "empty charset": ("name=a", b"a", "text/plain; charset=", (415, "unsupported_media_type")),
     "charset with NUL": ("name=a", b"a", "text/plain; charset=a\0b", (415, "unsupported_media_type")),
-    "no text encoding": ("name=a", b"a", "text/plain; charset=zlib", (422, "undecodable_document")),
     **{
         f"Python's {charset}": ("name=a", b"\\ud800 xn--a", f"text/plain; charset={charset}", (415, "unsupported_media_type"))
         for charset in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined")
     },
-    "9 MB": ("name=a", b"x" * 9_000_000, "text/plain", (413, "request_too_large")),
+    "too large": ("name=a", b"x" * 100_001, "text/plain", (413, "request_too_large")),
+    "metadata that are no JSON": ("name=a&metadata=a", b"a", "text/plain", UNPROCESSABLE),
+    "metadata that are a list": ("name=a&metadata=[1]", b"a", "text/plain", UNPROCESSABLE),
+    "nested metadata": ("name=a&metadata={%22a%22:{}}", b"a", "text/plain", UNPROCESSABLE),
+    "metadata with NUL": ("name=a&metadata={%22a%22:%22%5Cu0000%22}", b"a", "text/plain", UNPROCESSABLE),
+    "metadata that are not a number": ("name=a&metadata={%22a%22:NaN}", b"a", "text/plain", UNPROCESSABLE),
+    "too many metadata": (
+        "name=a&metadata={" + ",".join(f"%22{n}%22:1" for n in range(51)) + "}", b"a", "text/plain", UNPROCESSABLE,
+    ),
+    "no date": ("name=a&dated=yesterday", b"a", "text/plain", UNPROCESSABLE),
+    **{
+        f"name {name}": (f"name={name}", b"a", "text/plain", UNPROCESSABLE)
+        for name in ("..", "../a", "a/../../b", "a/./b", "/etc/passwd", "a//b", "a/", "a%5Cb", "..%5Cb", "a%7F", "%ED%A0%80%00")
+    },
 }  # fmt: skip
+
+UNREADABLE: dict[str, tuple[bytes, str, str]] = {
+    "blank": (b" \n\t ", "text/plain", "no_text"),
+    "only a byte order mark": (b"\xef\xbb\xbf", "text/plain", "no_text"),
+    "NUL": (b"a\0b", "text/plain", "undecodable_document"),
+    "binary": (bytes(range(256)) * 10, "text/markdown", "undecodable_document"),
+    "invalid UTF-8": (b"caf\xe9", "text/plain; charset=utf-8", "undecodable_document"),
+    "surrogates in UTF-7": (b"+2AA-", "text/plain; charset=utf-7", "unsupported_media_type"),
+    "odd UTF-16": (b"abc", "text/plain; charset=utf-16", "undecodable_document"),
+    "binary as Latin-1": (bytes(range(256)), "text/plain; charset=latin-1", "undecodable_document"),
+    "beyond ASCII": (b"\xc3\xa9", 'text/plain; charset="us-ascii"', "undecodable_document"),
+    "no text encoding": (b"a", "text/plain; charset=zlib", "unsupported_media_type"),
+    "a picture of no type": (b"\x89PNG\r\n\x1a\n", "application/octet-stream", "unsupported_media_type"),
+    "a text that is called a PDF": (b"Text.", "application/pdf", "unsupported_media_type"),
+}
+"""What is stored as it comes, and turns out to be no text when it is to be indexed."""
 
 
 def outcome(reply: Reply) -> tuple[int, str]:
@@ -218,7 +234,11 @@ async def test_a_header_that_is_wrong_is_refused(platform: Platform) -> None:
     assert platform.counts() == before
 
 
-async def test_a_document_that_is_wrong_is_refused_and_leaves_nothing(platform: Platform) -> None:
+async def test_a_document_that_is_wrong_is_refused_and_leaves_nothing(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_DOCUMENT_BYTES", "100000")
+    get_settings.cache_clear()
     before = platform.counts()
     answers = {}
     for case, (query, body, kind, _) in DOCUMENTS.items():
@@ -228,6 +248,20 @@ async def test_a_document_that_is_wrong_is_refused_and_leaves_nothing(platform: 
         answers[case] = outcome(reply)
     assert answers == {case: expected for case, (*_, expected) in DOCUMENTS.items()}
     assert platform.counts() == before
+
+
+async def test_what_cannot_be_read_fails_with_its_cause_and_stops_no_other(platform: Platform) -> None:
+    for case, (body, kind, _) in UNREADABLE.items():
+        uploaded = await platform.upload(case.replace(" ", "%20"), body, kind)
+        assert uploaded.status == 202, case
+    await platform.upload("readable", b"Text.", "text/plain")
+    assert {reply.status for reply in await platform.deliver()} == {200}
+    listed = (await platform.call("ingestion", "GET", "/documents")).json()
+    ends = {document["name"]: (document["status"], document["error_code"]) for document in listed["documents"]}
+    expected = {case: ("failed", code) for case, (*_, code) in UNREADABLE.items()}
+    assert ends == expected | {"readable": ("indexed", None)}
+    assert all(document["advice"] for document in listed["documents"] if document["status"] == "failed")
+    assert listed["counts"] == {"received": 0, "processing": 0, "indexed": 1, "failed": len(UNREADABLE)}
 
 
 async def test_a_list_of_documents_is_asked_for_by_a_valid_name(platform: Platform) -> None:
@@ -271,7 +305,7 @@ async def test_what_is_unknown_or_anothers_is_not_found(platform: Platform) -> N
         assert outcome(reply) == (404, "not_found")
     for path in (f"/documents/{document}", f"/documents/{UNKNOWN}"):
         assert outcome(await platform.call("ingestion", "GET", path, headers=others[0])) == (404, "not_found"), path
-    assert (await platform.call("ingestion", "GET", "/documents", headers=others[0])).json() == {"documents": []}
+    assert (await platform.call("ingestion", "GET", "/documents", headers=others[0])).json()["documents"] == []
     reply = await platform.call(
         "chat", "POST", "/chat", {"message": "a", "collections": ["default"]}, headers=others[0]
     )

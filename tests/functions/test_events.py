@@ -91,7 +91,6 @@ WRONG_DATA: dict[str, tuple[str, object, str]] = {
     "lone surrogate as a field": (INGESTION_SUBMITTED, NOTE | {"\ud800": 1}, "invalid_request"),
     "content is no text": (INGESTION_SUBMITTED, NOTE | {"content": 5}, "invalid_request"),
     "content is empty": (INGESTION_SUBMITTED, NOTE | {"content": ""}, "invalid_request"),
-    "content is blank": (INGESTION_SUBMITTED, NOTE | {"content": " \n"}, "undecodable_document"),
     "content with NUL": (INGESTION_SUBMITTED, NOTE | {"content": "a\0"}, "undecodable_document"),
     "content with a lone surrogate": (INGESTION_SUBMITTED, NOTE | {"content": "\ud800"}, "invalid_request"),
     "unknown media type": (INGESTION_SUBMITTED, NOTE | {"media_type": "image/png"}, "unsupported_media_type"),

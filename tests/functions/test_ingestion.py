@@ -1,14 +1,17 @@
 """A document from its upload to its passages, over HTTP and by event."""
 
+import hashlib
 from datetime import UTC, datetime
 
 import pytest
 
+from functions.ingestion.models import Document
 from tests.functions.platform import Mode, Platform, binary, structured
 from tests.functions.upstream import Answer, Reply, Upstream, status, vectors
 from tests.support import WIDTH
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+MOMENTS = ("created_at", "received_at", "stage_at", "finished_at", "updated_at")
 GUIDE = "# Guide\n\nStart with `make dev`.\n\n## Ports\n\nThe broker listens on 8010.\n"
 
 
@@ -26,15 +29,21 @@ async def test_an_upload_is_received_and_then_indexed(platform: Platform) -> Non
     assert uploaded.status == 202
     received = uploaded.json()
     assert uploaded.headers["location"] == f"/documents/{received['id']}"
-    assert received | {"created_at": 0, "updated_at": 0} == {
-        "id": received["id"], "collection": "manuals", "name": "guide.md", "media_type": "text/markdown", "version": 1,
-        "status": "received", "stage": "received", "chunks_total": 0, "chunks_embedded": 0,
- "chunks_failed": 0,
-        "error_code": None, "error_detail": None, "created_at": 0, "updated_at": 0,
+    assert Document.model_validate(received).model_dump(mode="json").keys() == received.keys()
+    assert received | dict.fromkeys(MOMENTS) == {
+        "id": received["id"], "collection": "manuals", "name": "guide.md", "title": "", "media_type": "text/markdown",
+        "language": None, "metadata": {}, "dated": None, "size_bytes": len(GUIDE),
+        "sha256": hashlib.sha256(GUIDE.encode()).hexdigest(), "version": 1, "live_version": None, "status": "received",
+        "stage": "received", "pages": None, "chunks_total": 0, "chunks_embedded": 0, "chunks_failed": 0,
+        "remaining_seconds": None, "error_code": None, "error_detail": None, "advice": None, "attempts": 0,
+        "duplicate_of": None, "etag": f"{received['id']}-1", **dict.fromkeys(MOMENTS),
     }  # fmt: skip
+    assert uploaded.headers["etag"] == f'"{received["etag"]}"'
     assert [reply.status for reply in await platform.deliver()] == [200, 200]
     indexed = (await platform.call("ingestion", "GET", f"/documents/{received['id']}")).json()
     assert (indexed["status"], indexed["stage"], indexed["error_code"]) == ("indexed", "indexed", None)
+    assert indexed["finished_at"] >= indexed["stage_at"] >= indexed["received_at"] == indexed["created_at"]
+    assert indexed["live_version"] == 1
     assert indexed["chunks_embedded"] == indexed["chunks_total"] == len(chunks(platform)) > 0
     assert "make dev" in chunks(platform)[0][1]
     with platform.database.connect() as operator:
@@ -49,7 +58,7 @@ async def test_documents_are_listed_by_collection(platform: Platform) -> None:
     assert [(d["collection"], d["name"]) for d in listed] == [("one", "a.md"), ("one", "b.md"), ("two", "c.md")]
     one = (await platform.call("ingestion", "GET", "/documents?collection=two")).json()["documents"]
     assert [d["name"] for d in one] == ["c.md"]
-    assert (await platform.call("ingestion", "GET", "/documents?collection=three")).json() == {"documents": []}
+    assert (await platform.call("ingestion", "GET", "/documents?collection=three")).json()["documents"] == []
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,27 @@ EXAMPLES: dict[Route, Example] = {
     ("POST", "/documents"): Example("/documents?name=b.md", body=b"Text.", headers={"Content-Type": "text/markdown"}),
     ("GET", "/documents"): Example("/documents"),
     ("GET", "/documents/{document_id}"): Example("/documents/{document}"),
+    ("PUT", "/documents/{collection}/{name}"): Example(
+        "/documents/default/c.md", body=b"Text.", headers={"Content-Type": "text/markdown"}
+    ),
+    ("GET", "/documents/{document_id}/content"): Example("/documents/{document}/content"),
+    ("GET", "/documents/{document_id}/text"): Example("/documents/{indexed}/text?start=1&end=3"),
+    ("GET", "/documents/{document_id}/progress"): Example("/documents/{indexed}/progress"),
+    ("POST", "/documents/{document_id}/retry"): Example("/documents/{failed}/retry"),
+    ("POST", "/documents/retry"): Example("/documents/retry?collection=default"),
+    ("DELETE", "/documents/{document_id}"): Example("/documents/{indexed}"),
+    ("GET", "/progress"): Example("/progress?collection={collection}"),
+    ("GET", "/collections"): Example("/collections"),
+    ("PUT", "/collections/{collection}"): Example("/collections/{collection}", {"visibility": "restricted"}),
+    ("GET", "/collections/{collection}/grants"): Example("/collections/{collection}/grants"),
+    ("PUT", "/collections/{collection}/grants"): Example(
+        "/collections/{collection}/grants", {"grants": [{"group": "staff", "access": "read"}]}
+    ),
+    ("DELETE", "/collections/{collection}"): Example("/collections/{collection}"),
+    ("GET", "/buckets"): Example("/buckets"),
+    ("PUT", "/buckets"): Example("/buckets", {"bucket": "{bucket}", "prefix": "docs/hr/", "collection": "default"}),
+    ("DELETE", "/buckets"): Example("/buckets?bucket={bucket}&prefix=docs/hr/"),
+    ("POST", "/buckets/notifications"): Example("/buckets/notifications", {"Records": []}),
     ("POST", "/routing/explain"): Example("/routing/explain", {"message": "What?"}),
     ("GET", "/routing/models"): Example("/routing/models"),
     ("GET", "/routing/rules"): Example("/routing/rules"),
@@ -190,12 +211,24 @@ async def make_own(platform: Platform, credential: Mapping[str, str]) -> Own:
         me = await platform.call("identity", "GET", "/me", headers=platform.bearer(subject))
         others.append(me.json()["user"]["id"])
     document = await does("ingestion", "POST", "/documents?name=a.md", **upload)
+    indexed = await does("ingestion", "POST", "/documents?name=indexed.md", **upload)
+    failed = await does("ingestion", "POST", "/documents?name=failed.md", **upload)
+    with platform.database.connect() as operator:
+        operator.run("UPDATE rag.documents SET status = 'indexed', live_version = 1 WHERE name = 'indexed.md'")
+        operator.run("UPDATE rag.contents SET body = 'Text.' WHERE document_id = %s", [indexed["id"]])
+        operator.run("UPDATE rag.documents SET status = 'failed', error_code = 'x' WHERE name = 'failed.md'")
+    await does("ingestion", "PUT", "/collections/own", {"description": "My own."})
+    await does("ingestion", "PUT", "/buckets", {"bucket": "company", "prefix": "docs/"})
     alias = {"name": "handbook", "model": "auto", "collections": ["default"]}
     return {
         "stopped_turn": stopped["turn_id"],
         "open_turn": open_turn["turn_id"],
         "conversation": stopped["conversation_id"],
         "document": document["id"],
+        "indexed": indexed["id"],
+        "failed": failed["id"],
+        "collection": "own",
+        "bucket": "company",
         "alias": (await does("routing", "PUT", "/aliases", alias))["name"],
         "key": (await does("identity", "POST", "/keys", {"name": "another script"}))["id"],
         "user": others[0],

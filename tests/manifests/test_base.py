@@ -13,7 +13,7 @@ import yaml
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
-from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED, INGESTION_SUBMITTED
+from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED
 from shared.settings import Settings
 from tests.manifests.conftest import Object, files_on_disk
 
@@ -77,7 +77,7 @@ def test_every_source_starts_a_module_that_exists() -> None:
 def test_what_the_database_emits_and_the_event_catalogue_agree() -> None:
     texts = [path.read_text() for path in (ROOT / "sql").rglob("*.sql")]
     emitted = {found for text in texts for found in re.findall(r"'(com\.enterprise-agents\.[\w.]+)'", text)}
-    assert emitted == EVENT_TYPES - {INGESTION_SUBMITTED}, "that one comes from event sources"
+    assert emitted == EVENT_TYPES
 
 
 @pytest.mark.parametrize("path", sorted((MANIFESTS / "services").glob("*.yaml")), ids=lambda path: path.stem)
@@ -227,7 +227,11 @@ def test_the_secrets_keys_are_those_that_the_config_map_tells_of() -> None:
     containers += [source.container for source in LOADED.sources]
     named = {v.secret_key: v.optional for c in containers for v in c.variables if v.secret_key}
     assert {key for key, optional in named.items() if not optional} == set(SECRET)
-    assert {key for key, optional in named.items() if optional} == {"DEV_JWT_SECRET"}
+    assert {key for key, optional in named.items() if optional} == {
+        "DEV_JWT_SECRET",
+        "S3_ACCESS_KEY_ID",
+        "S3_SECRET_ACCESS_KEY",
+    }
     told = (MANIFESTS / "configmap.yaml").read_text()
     assert all(f"#   {key} " in told for key in named)
 

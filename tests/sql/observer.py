@@ -174,11 +174,14 @@ class Observer:
             (row[0], row[1]): row[2] for row in self.operator.query("SELECT tenant_id, subject, id FROM core.users")
         }
 
-    def sights(self) -> list[tuple[Look, str]]:
-        """Return every look with what it shows."""
+    def sights(self, schema: str = "") -> list[tuple[Look, str]]:
+        """Return every look, or those at one schema, with what it shows."""
         things, subjects = self.things(), self.subjects()
         looks = [
-            look for user in self.users for look in self.looks(user, subjects.get((user.tenant, user.subject)), things)
+            look
+            for user in self.users
+            for look in self.looks(user, subjects.get((user.tenant, user.subject)), things)
+            if look.name.startswith(schema)
         ]
         seen = self.app.query(
             "SELECT pg_temp.probe(l.door, l.query)"

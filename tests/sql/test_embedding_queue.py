@@ -57,8 +57,8 @@ def numbered(word: str, count: int) -> list[str]:
 
 def state(caller: Caller, document: UUID) -> tuple[Any, ...]:
     """Return (status, total, embedded, failed) of a document."""
-    [row] = caller.rows("rag.document_status", p_document_id=document)
-    return (row[5], *row[7:10])
+    told = caller.call("rag.read_document", p_document_id=document)
+    return (told["status"], told["chunks_total"], told["chunks_embedded"], told["chunks_failed"])
 
 
 def vectors(claim: Any) -> list[dict[str, object]]:
@@ -261,8 +261,8 @@ def test_a_chunk_without_a_vector_is_found_by_its_words_and_says_why(app: Caller
         app, claim, [failure(c) if "poison" in c["text"] else vectors({"chunks": [c]})[0] for c in claim["chunks"]]
     )
     assert state(app, document) == ("indexed", 3, 2, 1)
-    [row] = app.rows("rag.document_status", p_document_id=document)
-    assert row[10:12] == ("embedding_rejected", "Passage 2: The endpoint said no.")
+    told = app.call("rag.read_document", p_document_id=document)
+    assert (told["error_code"], told["error_detail"]) == ("embedding_rejected", "Passage 2: The endpoint said no.")
     assert [hit[4] for hit in app.rows("rag.search", p_query="poison", p_embedding=None)] == ["poison"]
     app.call("rag.retry_document", p_document_id=document)
     assert state(app, document) == ("indexed", 3, 3, 0)
@@ -306,8 +306,7 @@ def test_when_the_endpoint_stays_away_the_document_fails_and_keeps_what_it_has(a
             )
     store_results(app, claim, [failure(chunk, "embedding_unavailable") for chunk in claim["chunks"]])
     assert state(app, document) == ("failed", 3, 1, 2)
-    [row] = app.rows("rag.document_status", p_document_id=document)
-    assert row[10] == "embedding_unavailable"
+    assert app.call("rag.read_document", p_document_id=document)["error_code"] == "embedding_unavailable"
     app.call("rag.retry_document", p_document_id=document)
     assert state(app, document) == ("processing", 3, 1, 0)
     assert len(claim_chunks(app)["chunks"]) == 2

@@ -109,6 +109,15 @@ def populate(database: Database, tenant: UUID, subject: str) -> UUID:
         operator.run(
             "INSERT INTO core.role_grants (tenant_id, role, user_id) VALUES (%s, 'viewer', %s)", [tenant, user_id]
         )
+        operator.run(
+            "INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'default') ON CONFLICT (tenant_id, name) DO NOTHING",
+            [tenant],
+        )
+        operator.run(
+            "INSERT INTO rag.collection_grants (tenant_id, collection_id, user_id, access)"
+            " SELECT tenant_id, id, %s, 'read' FROM rag.collections WHERE tenant_id = %s",
+            [user_id, tenant],
+        )
     with database.connect("app", tenant, subject, api_key=key.key_id) as app:
         turn = begin(app, "What about zanzibar?", p_idempotency_key="zanzibar")
         answer(database, tenant, turn["turn_id"], "It is zanzibar [1].")

@@ -447,8 +447,8 @@ def test_documents_whose_worker_died_are_emitted_again_then_failed(database: Dat
             assert operator.call("rag.sweep_documents") == 0
             operator.run("UPDATE rag.documents SET leased_until = now() - interval '1 second'")
             assert operator.call("rag.sweep_documents") == 1
-        [status] = app.rows("rag.document_status", p_document_id=document)
-        assert (status[5], status[10]) == ("failed", "attempts_exhausted")
+        state = app.call("rag.read_document", p_document_id=document)
+        assert (state["status"], state["error_code"]) == ("failed", "attempts_exhausted")
 
 
 def test_whatever_takes_an_event_marks_it_as_consumed(database: Database) -> None:

@@ -121,13 +121,13 @@ def test_another_tenants_ids_are_unknown_to_every_operation(database: Database, 
             ("chat.stop_turn", {"p_turn_id": turn}),
             ("chat.begin_turn", {"p_message": "Hi", "p_conversation_id": conversation}),
             ("inference.claim", {"p_job_id": job, "p_worker": "w", "p_lease": "1 minute"}),
+            ("rag.read_document", {"p_document_id": document}),
         ]
         for function, arguments in calls:
             with pytest.raises(psycopg.Error) as raised:
                 app.call(function, **arguments)
             assert raised.value.sqlstate == "EA002", function
         assert app.call("chat.turn_result", p_turn_id=turn) is None
-        assert app.rows("rag.document_status", p_document_id=document) == []
         assert renew(app, alpha, job) == "lost"
 
 

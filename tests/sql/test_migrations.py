@@ -109,7 +109,11 @@ def test_after_a_downgrade_what_remains_works(empty_database: str) -> None:
         tenant = connection.execute("SELECT core.provision_tenant('left', 'Left')").fetchone()
         assert tenant is not None
         connection.execute("SELECT set_config('app.tenant_id', %s, true)", [str(tenant[0])])
-        connection.execute("SELECT rag.store_document('default', 'a.md', 'text/markdown', 'text')")
+        connection.execute("INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'default')", [tenant[0]])
+        connection.execute(
+            "INSERT INTO rag.documents (tenant_id, collection_id, name, media_type, size_bytes, content_sha256)"
+            " SELECT tenant_id, id, 'a.md', 'text/markdown', 4, sha256('text') FROM rag.collections"
+        )
         assert connection.execute("SELECT count(*) FROM events.outbox").fetchone() == (1,)
 
 
@@ -200,7 +204,7 @@ def test_drift_names_what_someone_changed_by_hand(database: Database) -> None:
     with database.connect() as operator:
         operator.run("CREATE OR REPLACE FUNCTION ops.setting(p_name text) RETURNS text LANGUAGE sql STABLE RETURN 'x'")
         operator.run("CREATE FUNCTION core.backdoor() RETURNS int LANGUAGE sql RETURN 1")
-        operator.run("DROP FUNCTION rag.document_status")
+        operator.run("DROP FUNCTION rag.list_documents")
         operator.run("GRANT EXECUTE ON FUNCTION rag.nearest_chunks TO app")
         operator.run("COMMENT ON FUNCTION budget.status() IS 'Changed.'")
         operator.run("DROP TRIGGER emit_requested ON inference.jobs")
@@ -208,7 +212,7 @@ def test_drift_names_what_someone_changed_by_hand(database: Database) -> None:
     assert found == {
         ("ops.setting", "changed"),
         ("core.backdoor", "unknown"),
-        ("rag.document_status", "missing"),
+        ("rag.list_documents", "missing"),
         ("rag.nearest_chunks", "changed"),
         ("budget.status", "changed"),
         ("inference.emit_requested", "changed"),

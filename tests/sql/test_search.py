@@ -98,7 +98,7 @@ def test_a_document_that_is_stored_again_answers_with_its_old_text_until_indexed
         "rag.store_document", p_collection="default", p_name="a.md", p_media_type="text/markdown", p_original="new one"
     )
     assert [row[4] for row in app.rows("rag.search", p_query="wording", p_embedding=None)] == ["the old wording"]
-    assert app.rows("rag.document_status")[0][5] == "received"
+    assert app.call("rag.list_documents")["documents"][0]["status"] == "received"
 
 
 def test_the_same_text_again_has_nothing_to_do(app: Caller) -> None:
