@@ -84,6 +84,8 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         HTTPStatus.SERVICE_UNAVAILABLE, "The platform has just begun to use another embedding model", "EA020"
     ),
     "embedding_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The embedding endpoint refused the request"),
+    "rerank_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The reranking endpoint does not answer"),
+    "rerank_rejected": ProblemType(HTTPStatus.BAD_GATEWAY, "The reranking endpoint refused the request"),
     "database_unavailable": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer"),
     "shutting_down": ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "The process ends"),
     "internal_error": ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The request failed for a reason of our own"),

@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     litellm_api_key: SecretStr = SecretStr("sk-dev-key")
     litellm_default_model: str = "openai/gpt-4o-mini"
     litellm_embedding_model: str = "openai/text-embedding-3-small"
+    rerank_model: str = ""
     model_routing_enabled: bool = True
     model_light: str = "ollama/qwen2.5:7b"
     model_standard: str = "ollama/qwen2.5:32b"

@@ -40,6 +40,7 @@ class Passage(Shape):
     n: int
     document: str
     heading: str
+    page: int | None
     score: float
 
 
@@ -69,6 +70,10 @@ class Citation(Shape):
     quote: str
     document_id: UUID | None
     chunk_id: UUID | None
+    page: int | None
+    start_char: int | None
+    """Offset in the document's text, of the version that was searched; `end_char` is one past the last character."""
+    end_char: int | None
 
 
 class Usage(Shape):

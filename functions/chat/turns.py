@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.chat.models import Question, Regeneration
-from shared import logs, metrics
+from shared import logs, metrics, retrieval
 from shared.access import Admission, admitted, call
 from shared.embeddings import Vector, with_question
 from shared.event_stream import HEADERS, EventStreamResponse
@@ -44,13 +44,19 @@ async def accept(
     Returns what was accepted (`Accepted`), and the seconds that each step took.
     """
     begun = time.perf_counter()
-    vector_at = begun
+    vector_at = begins = begun
+
+    settings = get_settings()
 
     async def begin_with(vector: Vector | None) -> dict[str, Any]:
-        nonlocal vector_at
-        vector_at = time.perf_counter()
+        nonlocal vector_at, begins
+        vector_at, database = time.perf_counter(), await runtime.database()
+        reranked = await retrieval.reranked(
+            database, admission.principal, question.message, settings, question.collections, vector
+        )
+        begins = time.perf_counter()
         return await begin(
-            await runtime.database(),
+            database,
             admission.principal,
             "chat.begin_turn",
             p_message=question.message,
@@ -64,10 +70,13 @@ async def accept(
             p_parent_id=question.parent_id,
             p_edits=question.edits,
             p_timings=timings(admission, embedding=vector_at - begun),
+            p_reranked=reranked,
         )
 
     accepted = await with_question(question.message, begin_with)
-    steps = {"embedding": vector_at - begun, "begin_turn": time.perf_counter() - vector_at}
+    steps = {"embedding": vector_at - begun, "begin_turn": time.perf_counter() - begins}
+    if settings.rerank_model:
+        steps["rerank"] = begins - vector_at
     for step, seconds in steps.items():
         metrics.steps().labels(step).observe(seconds)
     return accepted, steps

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from functions.openai_api.models import Completion
 from functions.openai_api.telling import Stream, Whole
-from shared import generation, together, turns
+from shared import generation, retrieval, together, turns
 from shared.access import Admission, admitted
 from shared.answer import Heard
 from shared.embeddings import Vector, with_question
@@ -101,8 +101,11 @@ async def _begin_alone(admission: Admission, arguments: dict[str, object]) -> di
 
         async def begin_with(vector: Vector | None) -> dict[str, Any]:
             arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
-            embedded = turns.embedded(vector)
-            return await turns.begin(database, admission.principal, begin, **arguments, **embedded, p_embedded=True)
+            reranked = await retrieval.reranked(
+                database, admission.principal, asked_for, get_settings(), accepted["collections"], vector
+            )
+            found = {**turns.embedded(vector), "p_embedded": True, "p_reranked": reranked}
+            return await turns.begin(database, admission.principal, begin, **arguments, **found)
 
         asked_for = accepted["embed"]
         accepted = await (with_question(asked_for, begin_with) if asked_for.strip() else begin_with(None))

@@ -12,22 +12,27 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+    Weight = float | Sequence[float]
+
 K = 60
 """The constant of the paper."""
 
 Key = TypeVar("Key", bound="Hashable")
 
 
-def fuse(rankings: Iterable[tuple[float, Sequence[Key]]], k: float = K) -> list[Key]:
+def fuse(rankings: Iterable[tuple[Weight, Sequence[Key]]], k: float = K) -> list[Key]:
     """Return the items of all (weight, ranking) pairs by the sum of weight / (k + rank), ranks from 1.
+
+    A weight is the whole ranking's, or has one for each of its items.
 
     Items with equal sums stand in the order in which the rankings first name them.
     """
     scores: defaultdict[Key, float] = defaultdict(float)
     for weight, ranking in rankings:
-        if weight:
-            for rank, item in enumerate(ranking, start=1):
-                scores[item] += weight / (k + rank)
+        weights = [weight] * len(ranking) if isinstance(weight, float | int) else weight
+        for rank, (item, own) in enumerate(zip(ranking, weights, strict=True), start=1):
+            if own:
+                scores[item] += own / (k + rank)
     return sorted(scores, key=lambda item: -scores[item])
 
 

@@ -20,14 +20,17 @@ DEPTH = 100
 FUSED_DEPTH = 40
 """How many of a leg's chunks rag.search fuses."""
 LEGS = ("vector", "text", "trigram")
-DEFAULT_WEIGHTS: Mapping[str, float] = {"vector": 1.0, "text": 1.0, "trigram": 1.0}
+DEFAULT_WEIGHTS: Mapping[str, float] = {"vector": 1.0, "text": 1.5, "trigram": 1.0}
 """With which rag.search fuses the legs."""
+DEFAULT_K = 10.0
+"""Of its reciprocal rank fusion."""
 
 _SEARCH = "SELECT s.chunk_id FROM rag.search(%s, %s, NULL, %s) AS s"
+_ASKED = "%(tenant)s, rag.query_words(%(tenant)s, %(query)s), NULL, %(depth)s"
 _LEG = {
-    "vector": "SELECT n.chunk_id FROM rag.nearest_chunks(%(tenant)s, %(vector)s, NULL, %(depth)s) AS n ORDER BY n.rank",
-    "text": "SELECT m.chunk_id FROM rag.matching_chunks(%(tenant)s, %(query)s, NULL, %(depth)s) AS m ORDER BY m.rank",
-    "trigram": "SELECT s.chunk_id FROM rag.similar_chunks(%(tenant)s, %(query)s, NULL, %(depth)s) AS s ORDER BY s.rank",
+    "vector": "SELECT f.chunk_id, 1 FROM rag.nearest_chunks(%(tenant)s, %(vector)s, NULL, %(depth)s) AS f ORDER BY f.rank",
+    "text": f"SELECT f.chunk_id, f.score FROM rag.matching_chunks({_ASKED}) AS f ORDER BY f.rank",  # noqa: S608
+    "trigram": f"SELECT f.chunk_id, f.score FROM rag.similar_chunks({_ASKED}) AS f ORDER BY f.rank",  # noqa: S608
 }
 
 
@@ -42,10 +45,10 @@ class Platform:
         """Return the chunks that rag.search returns, best first; without a vector it searches by text alone."""
         return _ids(self.connection.execute(_SEARCH, (query, vector, DEPTH)))
 
-    def leg(self, name: str, query: str, vector: str) -> list[UUID]:
-        """Return the chunks that one leg alone returns, best first."""
+    def leg(self, name: str, query: str, vector: str) -> list[tuple[UUID, float]]:
+        """Return the chunks that one leg alone returns, best first, and with which share of its weight it fuses each."""
         arguments = {"tenant": self.tenant, "query": query, "vector": vector, "depth": DEPTH}
-        return _ids(self.connection.execute(_LEG[name], arguments))
+        return [(row[0], float(row[1])) for row in self.connection.execute(_LEG[name], arguments)]
 
     def documents(self) -> dict[UUID, str]:
         """Return the name of each chunk's document."""

@@ -82,6 +82,8 @@ class Evaluation:
     passages: int
     outcomes: Mapping[str, Outcome]
     leg_chunks: Mapping[str, Mapping[str, Sequence[UUID]]]
+    leg_shares: Mapping[str, Mapping[str, Sequence[float]]]
+    """Of a leg's weight, by query, for each of its chunks."""
     document_of: Mapping[UUID, str]
 
     def beaten_by(self) -> list[str]:
@@ -114,10 +116,14 @@ def evaluate(
         load(connection, tenant, indexed, vectors, begin("Documents indexed", len({p.entry.id for p in indexed})))
         with legs.entered(connection, tenant) as platform:
             document_of = platform.documents()
+            shares: dict[str, dict[str, list[float]]] = {leg: {} for leg in legs.LEGS}
             chunks = {
                 DEFAULT: _ask(DEFAULT, asked, lambda a: platform.search(a.query.text, a.vector_text), begin),
                 TEXT_ONLY: _ask(TEXT_ONLY, asked, lambda a: platform.search(a.query.text, None), begin),
-                **{LEG[leg]: _ask(LEG[leg], asked, partial(_leg, platform, leg), begin) for leg in legs.LEGS},
+                **{
+                    LEG[leg]: _ask(LEG[leg], asked, partial(_leg, platform, leg, shares[leg]), begin)
+                    for leg in legs.LEGS
+                },
             }
     exact, bm25 = Exact(vectors, [passage.entry.id for passage in indexed]), Bm25(collection.documents)
     near = _ask(EXACT, asked, lambda a: exact.search(a.vector, legs.DEPTH), begin)
@@ -136,6 +142,7 @@ def evaluate(
             for name, answers in ranked.items()
         },
         leg_chunks={leg: chunks[LEG[leg]].rankings for leg in legs.LEGS},
+        leg_shares=shares,
         document_of=document_of,
     )
 
@@ -168,8 +175,10 @@ def _ask(
     return _Answers(rankings, seconds)
 
 
-def _leg(platform: legs.Platform, leg: str, asked: Asked) -> list[UUID]:
-    return platform.leg(leg, asked.query.text, asked.vector_text)
+def _leg(platform: legs.Platform, leg: str, shares: dict[str, list[float]], asked: Asked) -> list[UUID]:
+    found = platform.leg(leg, asked.query.text, asked.vector_text)
+    shares[asked.query.id] = [share for _, share in found]
+    return [chunk for chunk, _ in found]
 
 
 def _fused(one: _Answers[Found], other: _Answers[Found]) -> _Answers[Found]:

@@ -12,7 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from infra.evaluation import legs
-from infra.evaluation.fusion import K, documents, fuse
+from infra.evaluation.fusion import documents, fuse
 from infra.evaluation.metrics import mean
 from infra.evaluation.run import DEFAULT, HEADLINE, judge
 
@@ -81,7 +81,7 @@ def default() -> Setting:
     weights = legs.DEFAULT_WEIGHTS
     both = weights["vector"] + weights["text"]
     vector, text, trigram = (weights[leg] / both for leg in legs.LEGS)
-    return Setting(vector, text, trigram, K)
+    return Setting(vector, text, trigram, legs.DEFAULT_K)
 
 
 def _half(
@@ -104,7 +104,13 @@ def _scores(evaluation: Evaluation, setting: Setting, queries: Sequence[str]) ->
     weights = {"vector": setting.vector, "text": setting.text, "trigram": setting.trigram}
     scores = {}
     for query in queries:
-        rankings = [(weights[leg], evaluation.leg_chunks[leg][query][: legs.FUSED_DEPTH]) for leg in legs.LEGS]
+        rankings = [
+            (
+                [weights[leg] * share for share in evaluation.leg_shares[leg][query][: legs.FUSED_DEPTH]],
+                evaluation.leg_chunks[leg][query][: legs.FUSED_DEPTH],
+            )
+            for leg in legs.LEGS
+        ]
         ranking = documents(fuse(rankings, setting.k), evaluation.document_of)
         scores[query] = judge(evaluation.collection, query, ranking)[HEADLINE]
     return scores

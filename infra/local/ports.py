@@ -34,6 +34,7 @@ DEFAULTS: dict[str, int] = {
     "openai-api": 8009,
     "inference-light": 8011,
     "inference-heavy": 8012,
+    "retrieval": 8013,
     "embedding": 8014,
 }
 

@@ -1,4 +1,4 @@
--- requires: 014_model_aliases
+-- requires: 015_hybrid_search
 -- A turn of the OpenAI API. The client brings the whole history, so that it belongs to no conversation; all else is as with a question.
 -- Whether it needs an embedding only the database knows, which knows the aliases: it says so, and is called again.
 CREATE OR REPLACE FUNCTION chat.begin_completion(
@@ -14,7 +14,8 @@ CREATE OR REPLACE FUNCTION chat.begin_completion(
   p_worker text DEFAULT NULL,
   p_lease interval DEFAULT NULL,
   p_timings jsonb DEFAULT NULL,
-  p_embedding_model integer DEFAULT NULL
+  p_embedding_model integer DEFAULT NULL,
+  p_reranked jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -48,28 +49,28 @@ BEGIN
     v_collections := coalesce(p_collections, v_alias.collections);
   END IF;
   IF v_collections IS NOT NULL AND NOT p_embedded THEN
-    RETURN jsonb_build_object('embed', v_question);
+    RETURN jsonb_build_object('embed', v_question, 'collections', nullif(v_collections, '{}'));
   END IF;
 
   INSERT INTO chat.turns (tenant_id, id, user_id, idempotency_key, request_sha256, retrieval, max_tokens, request)
   VALUES (v_tenant, v_turn, v_user, p_idempotency_key, coalesce(v_request, ''),
           CASE WHEN v_collections IS NULL THEN '{"mode": "none"}'
-               ELSE jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END) END,
+               ELSE chat.retrieval_mode(p_embedding, p_reranked) END,
           p_max_tokens, jsonb_build_object('messages', p_messages, 'parameters', p_parameters));
   IF v_collections IS NOT NULL THEN
     v_timings := coalesce(v_timings, '{}') || jsonb_build_object('retrieval_at', clock_timestamp());
     IF p_embedding_model IS NOT NULL THEN
       PERFORM rag.require_model(p_embedding_model);
     END IF;
-    v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'));
+    v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'), p_reranked);
   END IF;
   RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease,
                        CASE WHEN v_passages = 0 THEN p_messages END, v_timings);
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) IS
+COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb) IS
   'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
-  'Returns chat.turn_accepted with the job of p_worker; or {embed}, the text whose embedding it needs first. Raises not_found, idempotency_conflict, embedding_model_changed, no_model, '
-  'no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer) TO app;
+  'Returns chat.turn_accepted with the job of p_worker; or {embed, collections}, the text whose embedding it needs first, and where it is searched for. Raises not_found, '
+  'idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
+GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb) TO app;

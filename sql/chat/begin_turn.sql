@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 -- The whole decision of a turn in one call and one transaction: it commits a turn that will be answered, or nothing.
 -- The reservation comes last, because it locks the tenant's balances until the commit.
 CREATE OR REPLACE FUNCTION chat.begin_turn(
@@ -13,7 +13,8 @@ CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_parent_id uuid DEFAULT NULL,
   p_edits uuid DEFAULT NULL,
   p_timings jsonb DEFAULT NULL,
-  p_embedding_model integer DEFAULT NULL
+  p_embedding_model integer DEFAULT NULL,
+  p_reranked jsonb DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -59,14 +60,14 @@ BEGIN
   -- 3. The turn, its question, and the passages found for it.
   INSERT INTO chat.turns (tenant_id, id, conversation_id, user_id, idempotency_key, request_sha256, retrieval, max_tokens, question_id)
   VALUES (v_tenant, v_turn, v_conversation, v_user, p_idempotency_key, v_request,
-          jsonb_build_object('mode', CASE WHEN p_embedding IS NULL THEN 'text' ELSE 'hybrid' END), p_max_tokens, v_question);
+          chat.retrieval_mode(p_embedding, p_reranked), p_max_tokens, v_question);
   INSERT INTO chat.messages (tenant_id, id, conversation_id, turn_id, user_id, role, content, parent_id)
   VALUES (v_tenant, v_question, v_conversation, v_turn, v_user, 'user', p_message, v_parent);
   v_retrieval_at := clock_timestamp();
   IF p_embedding_model IS NOT NULL THEN
     PERFORM rag.require_model(p_embedding_model);
   END IF;
-  v_passages := chat.retrieve(v_turn, p_message, p_embedding, p_collections);
+  v_passages := chat.retrieve(v_turn, p_message, p_embedding, p_collections, p_reranked);
 
   -- 4. The model, the job and the reservation.
   RETURN chat.dispatch(v_turn, p_message, p_model, v_passages, p_traceparent,
@@ -74,8 +75,8 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer) IS
+COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
   'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. p_embedding_model: whose vector '
-  'p_embedding is. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer) TO app;
+  'p_embedding is; p_reranked: as in chat.retrieve. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
+GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) TO app;

@@ -1,4 +1,4 @@
--- requires: 003_conversation_fields
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION chat.message_document(p_written chat.messages, p_turn chat.turns)
 RETURNS jsonb
 LANGUAGE sql STABLE

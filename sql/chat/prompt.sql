@@ -1,4 +1,4 @@
--- requires: 003_conversation_fields
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION chat.prompt(p_turn_id uuid)
 RETURNS jsonb
 LANGUAGE sql STABLE
@@ -12,7 +12,7 @@ AS $$
   ), passages AS (
     SELECT string_agg(
       format(E'[%s] %s%s\n%s', p.ordinal, regexp_replace(p.document_name, '\s+', ' ', 'g'),
-             coalesce(' > ' || nullif(regexp_replace(p.heading, '\s+', ' ', 'g'), ''), ''), p.content),
+             coalesce(' > ' || nullif(regexp_replace(p.heading, '\s+', ' ', 'g'), ''), ''), p.context_before || p.content || p.context_after),
       E'\n\n' ORDER BY p.ordinal) AS block
     FROM turn
     JOIN chat.passages AS p ON p.tenant_id = turn.tenant_id AND p.turn_id = p_turn_id

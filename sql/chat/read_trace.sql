@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 -- It runs with the caller's rights: which turns a user may read is the policy of chat.turns; what a turn was charged, and what it was
 -- weighed against, only its own user reads.
 CREATE OR REPLACE FUNCTION chat.read_trace(p_turn_id uuid)
@@ -32,7 +32,8 @@ BEGIN
       'retrieval', v_turn.retrieval || jsonb_build_object('passages', coalesce((
         SELECT jsonb_agg(jsonb_build_object(
           'n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'document_id', p.document_id, 'chunk_id', p.chunk_id,
-          'score', p.score, 'vector_rank', p.vector_rank, 'text_rank', p.text_rank, 'trigram_rank', p.trigram_rank) ORDER BY p.ordinal)
+          'page', p.page, 'score', p.score, 'vector_rank', p.vector_rank, 'text_rank', p.text_rank, 'trigram_rank', p.trigram_rank,
+          'rerank_score', p.rerank_score) ORDER BY p.ordinal)
         FROM chat.passages AS p
         WHERE p.tenant_id = v_tenant AND p.turn_id = p_turn_id), '[]')),
       'budget', (

@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 -- Another answer to the same question, from the same passages: what differs is the model's doing. The answers stand side by side.
 CREATE OR REPLACE FUNCTION chat.regenerate_turn(
   p_turn_id uuid, p_model text DEFAULT NULL, p_max_tokens integer DEFAULT NULL, p_idempotency_key text DEFAULT NULL,
@@ -40,9 +40,9 @@ BEGIN
           coalesce(p_max_tokens, v_before.max_tokens), v_before.question_id);
   INSERT INTO chat.passages (
     tenant_id, turn_id, ordinal, document_id, chunk_id, document_name, heading, content,
-    score, vector_rank, text_rank, trigram_rank)
+    page, start_char, end_char, context_before, context_after, score, vector_rank, text_rank, trigram_rank, rerank_score)
   SELECT v_tenant, v_turn, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, p.content,
-    p.score, p.vector_rank, p.text_rank, p.trigram_rank
+    p.page, p.start_char, p.end_char, p.context_before, p.context_after, p.score, p.vector_rank, p.text_rank, p.trigram_rank, p.rerank_score
   FROM chat.passages AS p
   WHERE p.tenant_id = v_tenant AND p.turn_id = p_turn_id;
   GET DIAGNOSTICS v_passages = ROW_COUNT;

@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION chat.turn_accepted(p_turn_id uuid)
 RETURNS jsonb
 LANGUAGE sql STABLE
@@ -9,7 +9,7 @@ AS $$
     'created_at', t.created_at, 'routing', t.routing, 'retrieval', t.retrieval, 'max_tokens', t.max_tokens,
     'reserved_tokens', (SELECT r.tokens FROM budget.reservations AS r WHERE r.tenant_id = t.tenant_id AND r.turn_id = t.id),
     'passages', coalesce((
-      SELECT jsonb_agg(jsonb_build_object('n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'score', p.score) ORDER BY p.ordinal)
+      SELECT jsonb_agg(jsonb_build_object('n', p.ordinal, 'document', p.document_name, 'heading', p.heading, 'page', p.page, 'score', p.score) ORDER BY p.ordinal)
       FROM chat.passages AS p
       WHERE p.tenant_id = t.tenant_id AND p.turn_id = t.id), '[]'))
   FROM chat.turns AS t

@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION chat.turn_result(p_turn_id uuid)
 RETURNS jsonb
 LANGUAGE sql STABLE

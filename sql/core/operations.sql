@@ -23,6 +23,8 @@ AS $$
     ('collections.share', 'documents',       '{tenant_admin,member,service}',                        false, 'See and say who may use a collection that one has made, or as tenant_admin any'),
     ('buckets.read',      'documents:read',  '{platform_admin,tenant_admin,auditor}',                false, 'See which objects of which buckets become documents'),
     ('buckets.update',    'documents',       '{platform_admin,tenant_admin}',                        false, 'Say which objects of which buckets become documents of which collection'),
+    ('search',            'documents:read',  '{tenant_admin,member,viewer,service}',                 false, 'Search the documents'),
+    ('search.configure',  'documents',       '{tenant_admin}',                                       false, 'Change how the tenant is searched'),
     ('routing.explain',   'routing:read',    '{tenant_admin,member,viewer,service}',                 false, 'Ask which model would answer'),
     ('routing.models',    'routing:read',    '{platform_admin,tenant_admin,member,viewer,service}',  false, 'List the models'),
     ('aliases.read',      'routing:read',    '{tenant_admin,member,viewer,service}',                 false, 'List the tenant''s own model names'),

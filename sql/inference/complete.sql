@@ -1,4 +1,4 @@
--- requires: 012_budget_metrics
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION inference.complete(
   p_job_id uuid, p_worker text, p_attempt integer, p_status text, p_content text,
   p_prompt_tokens integer, p_completion_tokens integer, p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL,
@@ -31,8 +31,8 @@ BEGIN
           'assistant', p_content, v_turn.question_id, p_tool_calls)
   RETURNING id INTO v_message;
   IF EXISTS (SELECT FROM chat.passages AS p WHERE p.tenant_id = v_tenant AND p.turn_id = v_turn.id) THEN
-    INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote)
-    SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300)
+    INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote, page, start_char, end_char)
+    SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300), p.page, p.start_char, p.end_char
     FROM (
       SELECT DISTINCT cited.number[1]::numeric AS n
       FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)

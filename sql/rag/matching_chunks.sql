@@ -1,42 +1,23 @@
--- requires: 000_core
--- A question is not a conjunction: any of its words may match, and the ranking rewards many. Ranking costs microseconds
--- a match, so the candidates are bounded.
-CREATE OR REPLACE FUNCTION rag.matching_chunks(
-  p_tenant uuid, p_query text, p_collections uuid[], p_limit integer
-)
-RETURNS TABLE (chunk_id uuid, rank bigint)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, public, pg_temp
+-- requires: 015_hybrid_search
+-- A question is not a conjunction: any of its words may match, and the ranking rewards many and rare ones.
+CREATE OR REPLACE FUNCTION rag.matching_chunks(p_tenant uuid, p_words rag.query_word[], p_filter jsonb, p_limit integer)
+RETURNS TABLE (chunk_id uuid, rank bigint, score double precision)
+LANGUAGE plpgsql STABLE ROWS 40
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  c_words constant integer := 64;
-  c_candidates constant integer := 2000;
-  v_query tsquery;
+  c_words constant integer := 32;
+  v_lexemes text[];
+  v_chunks bigint[];
+  v_weights double precision[];
 BEGIN
-  SELECT string_agg(quote_literal(l.lexeme), ' | ')::tsquery INTO v_query
-  FROM (
-    SELECT w.lexeme FROM unnest(to_tsvector('pg_catalog.english', p_query)) AS w ORDER BY w.positions[1] LIMIT c_words
-  ) AS l;
-  IF v_query IS NULL THEN
-    RETURN;
+  SELECT array_agg(w.lexeme), array_agg(w.chunks), array_agg(w.weight) INTO v_lexemes, v_chunks, v_weights
+  FROM (SELECT q.* FROM unnest(p_words) AS q WHERE q.chunks > 0 LIMIT c_words) AS w;
+  IF v_lexemes IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM rag.rank_chunks(p_tenant, v_lexemes, v_chunks, v_weights, rag.query_weight(p_words), p_filter, p_limit);
   END IF;
-  RETURN QUERY
-  WITH candidates AS MATERIALIZED (
-    SELECT c.id, c.search_text
-    FROM rag.chunks AS c
-    JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
-    WHERE c.tenant_id = p_tenant AND c.live AND c.search_text @@ v_query
-      AND (p_collections IS NULL OR d.collection_id = ANY (p_collections))
-    LIMIT c_candidates
-  ), ranked AS (
-    SELECT k.id, ts_rank_cd(k.search_text, v_query, 1) AS score FROM candidates AS k
-  )
-  SELECT r.id, row_number() OVER (ORDER BY r.score DESC, r.id)
-  FROM ranked AS r
-  ORDER BY r.score DESC, r.id
-  LIMIT p_limit;
 END
 $$;
 
-COMMENT ON FUNCTION rag.matching_chunks(uuid, text, uuid[], integer) IS
-  'The full-text leg of rag.search: chunks that share words with the query. Internal: it trusts p_tenant.';
+COMMENT ON FUNCTION rag.matching_chunks(uuid, rag.query_word[], jsonb, integer) IS
+  'The text leg of rag.search: chunks that share words with the query, by BM25. Internal: it trusts p_tenant.';

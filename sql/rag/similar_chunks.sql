@@ -1,57 +1,26 @@
--- requires: 000_core
--- Trigrams are for what full text cannot see: misspelt words and parts of names. Only words that no chunk of the tenant
--- contains are looked up, so an ordinary question costs nothing here.
-CREATE OR REPLACE FUNCTION rag.similar_chunks(
-  p_tenant uuid, p_query text, p_collections uuid[], p_limit integer
-)
-RETURNS TABLE (chunk_id uuid, rank bigint)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, public, pg_temp
+-- requires: 015_hybrid_search
+-- Trigrams are for what full text cannot see: misspelt words and parts of names. Only words that no chunk of the tenant has are looked
+-- up, so that an ordinary question costs nothing here.
+CREATE OR REPLACE FUNCTION rag.similar_chunks(p_tenant uuid, p_words rag.query_word[], p_filter jsonb, p_limit integer)
+RETURNS TABLE (chunk_id uuid, rank bigint, score double precision)
+LANGUAGE plpgsql STABLE ROWS 40
+SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  c_chars constant integer := 1000;
-  c_words constant integer := 8;
-  c_candidates constant integer := 500;
-  v_words text[];
+  v_lexemes text[];
+  v_chunks bigint[];
+  v_weights double precision[];
 BEGIN
-  SELECT array_agg(unknown.word) INTO v_words
-  FROM (
-    SELECT w.word
-    FROM (
-      SELECT DISTINCT s.word
-      FROM regexp_split_to_table(left(lower(p_query), c_chars), '[^[:alnum:]]+') AS s (word)
-      WHERE length(s.word) BETWEEN 4 AND 64
-    ) AS w
-    WHERE to_tsvector('pg_catalog.english', w.word) <> ''
-      AND NOT EXISTS (
-        SELECT FROM rag.chunks AS c
-        WHERE c.tenant_id = p_tenant AND c.live AND c.search_text @@ plainto_tsquery('pg_catalog.english', w.word))
-    LIMIT c_words
-  ) AS unknown;
-  IF v_words IS NULL THEN
+  IF NOT EXISTS (SELECT FROM unnest(p_words) AS q WHERE NOT q.known) THEN
     RETURN;
   END IF;
-  RETURN QUERY
-  WITH candidates AS MATERIALIZED (
-    SELECT c.id, word_similarity(w.word, c.content) AS similarity
-    FROM unnest(v_words) AS w (word)
-    CROSS JOIN LATERAL (
-      SELECT k.id, k.content, k.tenant_id, k.document_id
-      FROM rag.chunks AS k
-      WHERE k.tenant_id = p_tenant AND k.live AND k.content %> w.word
-      LIMIT c_candidates
-    ) AS c
-    JOIN rag.documents AS d ON d.tenant_id = c.tenant_id AND d.id = c.document_id
-    WHERE p_collections IS NULL OR d.collection_id = ANY (p_collections)
-  ), scored AS (
-    SELECT k.id, sum(k.similarity) AS score FROM candidates AS k GROUP BY k.id
-  )
-  SELECT s.id, row_number() OVER (ORDER BY s.score DESC, s.id)
-  FROM scored AS s
-  ORDER BY s.score DESC, s.id
-  LIMIT p_limit;
+  SELECT array_agg(c.lexeme), array_agg(c.chunks), array_agg(c.weight) INTO v_lexemes, v_chunks, v_weights
+  FROM rag.corrections(p_tenant, p_words) AS c;
+  IF v_lexemes IS NOT NULL THEN
+    RETURN QUERY SELECT * FROM rag.rank_chunks(p_tenant, v_lexemes, v_chunks, v_weights, rag.query_weight(p_words), p_filter, p_limit);
+  END IF;
 END
 $$;
 
-COMMENT ON FUNCTION rag.similar_chunks(uuid, text, uuid[], integer) IS
-  'The trigram leg of rag.search: chunks with words spelt like those of the query that no chunk contains. Internal: it trusts p_tenant.';
+COMMENT ON FUNCTION rag.similar_chunks(uuid, rag.query_word[], jsonb, integer) IS
+  'The trigram leg of rag.search: chunks with words spelt like those of the query that no chunk of the tenant has, by BM25. Internal: it trusts p_tenant.';

@@ -42,6 +42,7 @@ SOURCES = {
     "ingestion": "functions/ingestion/main.py",
     "probe": "functions/routing/main.py",
     "openai_api": "functions/openai_api/main.py",
+    "retrieval": "functions/retrieval/main.py",
     "routing": "functions/routing/main.py",
 }
 

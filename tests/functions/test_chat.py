@@ -204,7 +204,7 @@ async def test_without_embeddings_the_search_is_by_text_and_says_so(
     get_settings.cache_clear()
     reply = await platform.call("chat", "POST", "/chat", {"message": QUESTION, "stream": False})
     assert reply.status == 202
-    assert reply.json()["retrieval"] == {"mode": "text"}
+    assert reply.json()["retrieval"] == {"mode": "text", "reason": "embedding_unavailable"}
 
 
 @pytest.mark.parametrize("answer", [status(500), status(429), hang_up], ids=["500", "429", "hang up"])

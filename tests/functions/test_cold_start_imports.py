@@ -36,6 +36,7 @@ ENTRY_POINTS = [
     ("functions/inference/main.py", "sweep"),
     ("functions/ingestion/main.py", "ingest"),
     ("functions/ingestion/main.py", "ingestion"),
+    ("functions/retrieval/main.py", "retrieval"),
     ("functions/routing/main.py", "probe"),
     ("functions/routing/main.py", "routing"),
 ]

@@ -139,6 +139,7 @@ class Upstream:
     url: str
     chat: Answer = field(default_factory=lambda: stream(*text("Fine.")))
     embeddings: Answer = field(default_factory=lambda: vectors(1.0, *[0.0] * (WIDTH - 1)))
+    rerank: Answer = field(default_factory=lambda: status(404))
     requests: list[dict[str, Any]] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -170,7 +171,8 @@ class Upstream:
         headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         request = json.loads(await reader.readexactly(int(headers["content-length"])))
         self.requests.append({"path": lines[0].split(" ")[1], "headers": headers, **request})
-        answer = self.chat if "/chat/completions" in lines[0] else self.embeddings
+        answers = {"/chat/completions": self.chat, "/rerank": self.rerank}
+        answer = next((answer for path, answer in answers.items() if path in lines[0]), self.embeddings)
         await answer(Reply(writer), request)
 
     async def close(self) -> None:

@@ -191,7 +191,7 @@ def test_changed_logic_is_applied_dropped_and_restored_with_its_revision(databas
         assert logic.run_query(connection, "SELECT ops.probe(2)") == [("new",)]
         logic.restore(connection, logic.remove_requiring(connection, "012_budget_metrics", core))
         assert logic.run_query(connection, "SELECT ops.probe()") == [("old",)]
-        assert logic.run_query(connection, "SELECT to_regproc('chat.begin_turn')") == [(None,)]
+        assert logic.run_query(connection, "SELECT to_regproc('budget.reserve')") == [(None,)]
         probe.unlink()
         logic.apply(connection, core, root)
         assert logic.run_query(connection, "SELECT to_regproc('ops.probe')") == [(None,)]
