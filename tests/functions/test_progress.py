@@ -12,9 +12,8 @@ from shared.database import Database
 from shared.settings import get_settings
 from tests.functions.asgi import Event, Exchange, events, exchange
 from tests.functions.platform import Platform, until
+from tests.functions.test_embedding import PARTS, refuses
 from tests.functions.upstream import Reply, Upstream, status
-
-LONG = "\n\n".join(f"## Part {number}\n\n{'Words of this part. ' * 40}" for number in range(20))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,7 @@ async def test_a_documents_progress_is_told_until_it_is_indexed(
         await healthy(reply, request)
 
     upstream.embeddings = answer
-    document = (await platform.upload("guide.md", LONG.encode())).json()["id"]
+    document = (await platform.upload("guide.md", PARTS.encode())).json()["id"]
     told: list[Event] = []
     path = f"/documents/{document}/progress"
     async with exchange(platform.serve("ingestion"), "GET", path, platform.bearer()) as stream:
@@ -67,7 +66,7 @@ async def test_a_documents_progress_is_told_until_it_is_indexed(
         assert (told[0].name, told[0].data["status"]) == ("progress", "received")
         delivering = asyncio.create_task(platform.deliver())
         await second.wait()
-        await until(lambda: told[-1].data["chunks_embedded"] == 16)
+        await until(lambda: told[-1].data["chunks_embedded"] == 32)
         under_way = told[-1].data
         assert (under_way["status"], under_way["stage"], under_way["chunks_total"]) == ("processing", "embedding", 40)
         assert under_way["remaining_seconds"] is not None
@@ -85,7 +84,7 @@ async def test_a_documents_progress_is_told_until_it_is_indexed(
 
 async def test_a_collections_progress_is_told_until_nothing_in_it_waits(platform: Platform, upstream: Upstream) -> None:
     for number in range(3):
-        await platform.upload(f"{number}.md", b"Text.", collection="shelf")
+        await platform.upload(f"{number}.md", b"Poison." if number == 1 else b"Text.", collection="shelf")
     await platform.upload("other.md", b"Text.", collection="other")
     told: list[Event] = []
     async with exchange(platform.serve("ingestion"), "GET", "/progress?collection=shelf", platform.bearer()) as stream:
@@ -96,9 +95,8 @@ async def test_a_collections_progress_is_told_until_nothing_in_it_waits(platform
             "chunks_total": 0, "chunks_embedded": 0, "chunks_failed": 0, "remaining_seconds": None,
         }  # fmt: skip
         healthy = upstream.embeddings
-        for number, event in enumerate(platform.claim()):
-            upstream.embeddings = status(400) if number == 0 else healthy
-            assert (await platform.post(event)).status == 200
+        upstream.embeddings = refuses("Poison.", status(400), healthy)
+        assert {reply.status for reply in await platform.deliver()} == {200}
         await reading
     assert told[-2].data["documents"] == {"received": 0, "processing": 0, "indexed": 2, "failed": 1}
     assert told[-2].data["remaining_seconds"] == 0
