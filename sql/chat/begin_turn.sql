@@ -78,5 +78,6 @@ $$;
 COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
   'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. p_embedding_model: whose vector '
-  'p_embedding is; p_reranked: as in chat.retrieve. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
+  'p_embedding is; p_reranked: as in chat.retrieve. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
+  'budget_exceeded, budget_paused.';
 GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) TO app;

@@ -1,6 +1,8 @@
 """Hybrid search finds by meaning, by words and by spelling, and uses its indexes."""
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -405,9 +407,14 @@ def test_a_tenant_changes_no_other_and_not_the_platforms(database: Database, ten
         assert app.call("rag.read_search_settings")["depth"] == 40
 
 
+def explain(app: Caller, **arguments: object) -> Any:
+    """Return how a search is done."""
+    return app.call("rag.find", **arguments, p_explain=True)["plan"]
+
+
 def test_the_plan_tells_what_was_searched_for_and_how(app: Caller) -> None:
     add_document(app, "a.md", ["Contact Katharina Wozniak about invoices."])
-    plan = app.call("rag.explain_search", p_query="invoices of Wosniak", p_embedding=vector(1.0))
+    plan = explain(app, p_query="invoices of Wosniak", p_embedding=vector(1.0))
     assert plan["languages"] == ["english"]
     assert [(word["lexeme"], word["chunks"]) for word in plan["words"]] == [("invoic", 1), ("wosniak", 0)]
     legs = plan["legs"]
@@ -422,5 +429,5 @@ def test_the_plan_tells_what_was_searched_for_and_how(app: Caller) -> None:
 def test_every_search_can_be_explained(app: Caller, query: str) -> None:
     add_document(app, "a.md", ["alpha beta"])
     for wanted in (None, '{"metadata": {}}', '{"collections": ["default"]}'):
-        plan = app.call("rag.explain_search", p_query=query, p_embedding=None, p_filter=wanted)
+        plan = explain(app, p_query=query, p_embedding=None, p_filter=wanted)
         assert set(plan["legs"]) == {"text", "trigram"}

@@ -91,7 +91,8 @@ def test_the_explanation_shows_these_indexes(
         with module_database.connect() as operator:
             embedding = embedding_of(operator, tenant, 7)
         with acting(module_database, tenant) as app:
-            legs = app.call("rag.explain_search", p_query="word17", p_embedding=embedding)["legs"]
+            found = app.call("rag.find", p_query="word17", p_embedding=embedding, p_explain=True)
+            legs = found["plan"]["legs"]
         assert any(index in line for line in legs["vector"]["plan"])
         assert any("chunks_lexemes" in line for line in legs["text"]["plan"])
         assert legs["vector"]["method"] == ("hnsw" if size == "large" else "exact")
