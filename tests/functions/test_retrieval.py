@@ -171,7 +171,7 @@ async def test_a_reranking_model_has_the_last_word(platform: Platform, reranking
     sent = reranking.requests[-1]
     assert (sent["model"], sent["query"], sent["top_n"]) == ("local/reranker", "hotel", 2)
     # What is embedded is what is read: the title or name, the heading, the text.
-    assert [text.split("\n")[0] for text in sent["documents"]] == ["limits.md Limits", "leave.md Leave"]
+    assert [text.split("\n")[0] for text in sent["documents"]] == ["Limits Limits", "Leave Leave"]
     assert documents(found) == ["leave.md", "limits.md"]
     assert documents(await search(platform, "hotel", limit=1)) == ["leave.md"]
 
