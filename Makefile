@@ -91,7 +91,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking db-maintenance bench-events eval-retrieval
+.PHONY: migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking db-maintenance bench-events eval-retrieval
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -105,6 +105,9 @@ db-rollback: install ## Undo the newest revision, or STEPS=n of them
 
 db-drift: install ## Name every function of the database that differs from sql/
 	@$(RUN) -m migrations.drift
+
+reembed: install ## New vectors by another embedding model, while the old ones answer (MODEL= DIMENSIONS=; CANCEL=1 undoes what is not finished)
+	@exec $(RUN) -m infra.reembed
 
 seed: install ## A first tenant, users, sample data; prints tokens and keys once (TENANT=slug NAME="..." FRESH_TOKENS=1)
 	@$(RUN) -m infra.seed

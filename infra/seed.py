@@ -18,7 +18,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import scalar_row
 
-from infra.local.state import StateDir
+from infra.local.state import Record, StateDir
 from shared.api_keys import ApiKey
 from shared.auth import issue_dev_token
 from shared.settings import Settings, get_settings, with_scheme
@@ -153,11 +153,16 @@ class Seeder:
         return self._connection.execute(query, arguments).fetchone()
 
 
+def running() -> Record | None:
+    """Return what the local platform says of itself, if it runs."""
+    state = StateDir(Path(os.environ.get("LOCAL_STATE_DIR") or ROOT / ".local"))
+    return None if state.holder() is None else state.read_record()
+
+
 def database_url(settings: Settings) -> str:
-    """Return where to seed: MIGRATION_DATABASE_URL or DATABASE_URL, or else the local platform that runs."""
+    """Return where to work: MIGRATION_DATABASE_URL or DATABASE_URL, or else the local platform that runs."""
     if not {"database_url", "migration_database_url"} & settings.model_fields_set:
-        state = StateDir(Path(os.environ.get("LOCAL_STATE_DIR") or ROOT / ".local"))
-        record = None if state.holder() is None else state.read_record()
+        record = running()
         if record is not None:
             return with_scheme(record.variables["migration_database_url"], "postgresql")
     return settings.migration_url("postgresql")

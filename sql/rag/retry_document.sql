@@ -21,7 +21,9 @@ BEGIN
   IF v_document.status = 'indexed' THEN
     PERFORM rag.emit_embedding(v_tenant, p_document_id, v_document.version, v_count);
     PERFORM rag.count_failed(v_tenant, p_document_id);
-  ELSIF v_count > 0 THEN
+  ELSIF EXISTS (
+    SELECT FROM rag.chunks AS c WHERE c.tenant_id = v_tenant AND c.document_id = p_document_id AND c.version = v_document.version
+  ) THEN
     -- Its chunks are there: only what has no vector is asked for again.
     UPDATE rag.documents AS d
     SET status = 'processing', stage = 'embedding', chunks_failed = 0, error_code = NULL, error_detail = NULL, updated_at = now(),
@@ -29,7 +31,7 @@ BEGIN
           SELECT count(*) FROM rag.embedding_queue AS q
           WHERE q.tenant_id = v_tenant AND q.document_id = p_document_id AND q.version = d.version AND q.status = 'done' AND q.model_id = v_model)
     WHERE d.tenant_id = v_tenant AND d.id = p_document_id;
-    PERFORM rag.emit_embedding(v_tenant, p_document_id, v_document.version, v_count);
+    PERFORM rag.emit_embedding(v_tenant, p_document_id, v_document.version, v_count), rag.finish_document(v_tenant, p_document_id);
   ELSE
     UPDATE rag.documents AS d
     SET status = 'received', stage = 'received', attempts = 0, error_code = NULL, error_detail = NULL, emitted_at = clock_timestamp(), updated_at = now()

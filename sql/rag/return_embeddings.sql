@@ -7,9 +7,12 @@ AS $$
   WITH returned AS (
     UPDATE rag.embedding_queue AS q
     SET leased_by = NULL, error_code = p_code, error_detail = left(p_detail, 2000),
+        -- A re-embedding waits for its endpoint without end: only those are exhausted at which workers died.
+        attempts = CASE m.status WHEN 'building' THEN least(q.attempts, 7) ELSE q.attempts END,
         due_at = clock_timestamp() + least(interval '1 minute', interval '500 milliseconds' * 2 ^ least(q.attempts, 10))
-    WHERE q.tenant_id = core.require_tenant() AND q.chunk_id = ANY (p_chunk_ids) AND q.model_id = p_model_id AND q.leased_by = p_worker
-      AND q.status = 'waiting'
+    FROM rag.embedding_models AS m
+    WHERE q.tenant_id = core.require_tenant() AND q.chunk_id = ANY (p_chunk_ids) AND q.model_id = p_model_id AND m.id = p_model_id
+      AND q.leased_by = p_worker AND q.status = 'waiting'
     RETURNING 1
   )
   SELECT count(*)::integer FROM returned

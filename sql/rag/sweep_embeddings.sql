@@ -10,6 +10,7 @@ DECLARE
   v_document record;
   v_count integer := 0;
 BEGIN
+  PERFORM rag.clear_queue();
   -- One event for each tenant with a chunk that nobody has taken for a while. Where a worker is busy with others of the tenant
   -- the event costs little; where none is, it brings one.
   FOR v_tenant IN

@@ -22,7 +22,7 @@ DROP FUNCTION IF EXISTS rag.readable_collections();
 ALTER TABLE rag.collections DROP COLUMN visibility, DROP COLUMN created_by;
 
 -- 01_queue
-DROP TABLE IF EXISTS rag.embeddings_next;
+DROP TABLE IF EXISTS rag.embeddings_next, rag.embeddings_old;
 DROP TABLE rag.embedding_queue;
 DROP TABLE rag.embedding_models;
 DROP INDEX rag.embeddings_text_hash;
