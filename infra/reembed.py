@@ -81,19 +81,22 @@ class Reembedding:
         if not self._value("SELECT pg_try_advisory_lock(%s)", ADVISORY_LOCK):
             raise Stopped("make reembed runs already, elsewhere")
         self._clean_up()
-        outcome = self._patiently("SELECT rag.begin_reembedding(%s, %s)", name, width)
+        while (outcome := self._patiently("SELECT rag.begin_reembedding(%s, %s)", name, width)) == "unprepared":
+            self._patiently("SELECT rag.create_next(%s)", width)
         if outcome == "active":
             self._say(f"There is nothing to do: the vectors are those of {name} with {width} dimensions.")
             return
         self._say(f"{'Going on with' if outcome == 'resumed' else 'Making'} vectors of {name} with {width} dimensions.")
-        failed: Mapping[str, int] = {}
-        while (outcome := self._patiently("SELECT rag.switch_embeddings(%s)", self._tolerated)) != "switched":
-            if outcome == "chunks":
-                failed = self._embed(force=force)
-            elif outcome == "indexes":
+        while True:
+            waits = self._value("SELECT rag.reembedding_waits(%s)", self._tolerated)
+            if waits == "chunks":
+                self._embed()
+            elif waits == "indexes":
                 self._index()
             else:
-                raise Stopped("what was being built is gone: it was cancelled elsewhere")
+                failed = self._failed(force=force)
+                if self._patiently("SELECT rag.switch_embeddings(%s)", self._tolerated) == "switched":
+                    break
         self._say(f"From now on {name} answers.")
         self._clean_up()
         if failed:
@@ -112,9 +115,9 @@ class Reembedding:
         self._clean_up()
         self._say("What was being made is removed." if cancelled else "Nothing was being made.")
 
-    def _embed(self, *, force: bool) -> Mapping[str, int]:
-        """Return when every chunk that a search sees has its vector, or cannot have one; how many cannot, by code."""
-        counts = self._value("SELECT rag.count_reembedding()")
+    def _embed(self) -> None:
+        """Return when every chunk that a search sees has its vector, or cannot have one."""
+        counts = self._counts()
         with self._progress("passages") as (bar, task):
             passed = counts["passed"]
             while True:
@@ -127,14 +130,23 @@ class Reembedding:
                 if state["over"] and self._all_made(counts["chunks"]):
                     break
                 time.sleep(TICK_SECONDS)
-        counts = self._value("SELECT rag.count_reembedding()")
-        failed: dict[str, int] = counts["failed"]
+
+    def _failed(self, *, force: bool) -> Mapping[str, int]:
+        """Return how many chunks have no vector, by code; raises Stopped when these are too many."""
+        counts = self._counts()
+        failed: Mapping[str, int] = counts["failed"]
         if sum(failed.values()) > TOO_MANY * counts["chunks"] and not force:
             raise Stopped(
-                f"{_listed(failed)} of {counts['chunks']} passages could not be embedded ({state['error']}). The old vectors "
+                f"{_listed(failed)} of {counts['chunks']} passages could not be embedded ({counts['error']}). The old vectors "
                 "go on answering. Run it again to try these once more, with FORCE=1 to do without them, or CANCEL=1 to give up"
             )
         return failed
+
+    def _counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] | None = self._value("SELECT rag.count_reembedding()")
+        if counts is None:
+            raise Stopped("what was being built is gone: it was cancelled elsewhere")
+        return counts
 
     def _all_made(self, chunks: int) -> bool:
         """Whether no more vectors are waited for, now that all chunks are queued."""
@@ -148,7 +160,7 @@ class Reembedding:
         indexes = "SELECT jsonb_build_array(i.name, i.statement) FROM rag.next_indexes() AS i"
         for name, statement in self._connection.execute(indexes).fetchall():
             # Whoever was ended while it built one has left a part of it.
-            self._patiently("DROP INDEX CONCURRENTLY IF EXISTS rag.{}", index=name)
+            self._patiently(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS rag.{}").format(sql.Identifier(name)))
             with (
                 self._progress(name) as (bar, task),
                 ThreadPoolExecutor(1) as pool,
@@ -165,6 +177,7 @@ class Reembedding:
                         bar.update(task, completed=row[0], total=row[1] or None, note=row[2])
                     time.sleep(TICK_SECONDS)
                 building.result()
+                bar.update(task, total=1, completed=1, note="")
         self._value("VACUUM (ANALYZE) rag.embeddings_next")
 
     def _build(self, statement: str) -> None:
@@ -176,23 +189,20 @@ class Reembedding:
         """Put away what a switch or a cancellation has left, of this run or of one that was ended."""
         while self._value("SELECT rag.clear_queue()"):
             pass
-        if self._value("SELECT to_regclass('rag.embeddings_old') IS NULL"):
-            return
         last: str | None = "{}"
-        while last is not None:
+        while last is not None and self._value("SELECT to_regclass('rag.embeddings_old') IS NOT NULL"):
             last = self._patiently("SELECT rag.settle_documents(%s::jsonb, 100)::text", last)
-        self._patiently("SELECT rag.drop_old()")
+        self._patiently("SELECT rag.drop_unused()")
 
-    def _patiently(self, query: str, *arguments: object, **names: str) -> Any:
+    def _patiently(self, query: str | sql.Composed, *arguments: object) -> Any:
         """Return a statement's value, as soon as nobody is in its way.
 
         Whoever publishes, changes or deletes a document is for a moment; who reads for long, like a dump, is until its end.
         """
-        statement = sql.SQL(query).format(**{name: sql.Identifier(value) for name, value in names.items()})
         pause = 0.1
         while True:
             try:
-                return self._value(statement, *arguments)
+                return self._value(query, *arguments)
             except (LockNotAvailable, DeadlockDetected):
                 if pause >= LONGEST_PAUSE_SECONDS:
                     self._say(

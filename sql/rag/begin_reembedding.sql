@@ -1,5 +1,5 @@
 -- requires: 008_ingestion_pipeline
--- Whoever queues chunks holds rag.embeddings (rag.hold_model): with the locks of this transaction each has either ended, and its
+-- Whoever queues chunks holds rag.embeddings (rag.hold_model): with the lock of this transaction each has either ended, and its
 -- chunks are found by rag.queue_reembedding, or will see the model that is being built, and queue them for it.
 CREATE OR REPLACE FUNCTION rag.begin_reembedding(p_name text, p_width integer)
 RETURNS text
@@ -34,16 +34,15 @@ BEGIN
     RETURN 'active';
   END IF;
 
-  -- Writers take these two in either order: whoever waits for the second one while it holds the first gives up before it is a deadlock.
+  IF to_regclass('rag.embeddings_next') IS NULL THEN
+    RETURN 'unprepared';
+  END IF;
   LOCK TABLE rag.embeddings IN SHARE ROW EXCLUSIVE MODE;
-  PERFORM set_config('lock_timeout', '200ms', true);
-  LOCK TABLE rag.chunks IN SHARE ROW EXCLUSIVE MODE;
   INSERT INTO rag.embedding_models (name, width, status) VALUES (p_name, p_width, 'building');
-  PERFORM rag.create_next(p_width);
   RETURN 'begun';
 END
 $$;
 
 COMMENT ON FUNCTION rag.begin_reembedding(text, integer) IS
-  'Begins to make vectors by another model, beside those that answer: begun; or resumed (it is under way), active (they are that model''s already). Raises conflict '
-  'when those of a third one are being made, and lock_not_available: try again. For make reembed.';
+  'Begins to make vectors by another model, beside those that answer: begun; or resumed (it is under way), active (they are that model''s already), unprepared (rag.create_next comes '
+  'first). Raises conflict when those of a third one are being made, and lock_not_available: try again. For make reembed.';

@@ -8,6 +8,7 @@ AS $$
     'name', m.name, 'width', m.width,
     'chunks', (SELECT count(*) FROM rag.chunks),
     'passed', (SELECT count(*) FROM rag.chunks AS c WHERE (c.tenant_id, c.id) <= (m.queued_tenant, m.queued_chunk)),
+    'error', (SELECT max(q.error_code || ': ' || q.error_detail) FROM rag.embedding_queue AS q WHERE q.model_id = m.id AND q.status = 'failed'),
     'failed', (
       SELECT coalesce(jsonb_object_agg(f.error_code, f.chunks), '{}')
       FROM (
@@ -18,4 +19,4 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION rag.count_reembedding() IS
-  'How far a re-embedding is: {name, width, chunks: of all tenants, passed: those that were queued, failed: chunks set aside, by code}; NULL when there is none. It counts rows: for now and then.';
+  'How far a re-embedding is: {name, width, chunks: of all tenants, passed: those that were queued, failed: chunks set aside, by code, error: of one of them}; NULL when there is none.';

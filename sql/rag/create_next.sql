@@ -1,9 +1,10 @@
 -- requires: 008_ingestion_pipeline
 -- Whatever has been added to rag.embeddings is read from the catalog. Triggers come with the switch, because until then the rows
--- count for nobody; indexes that are no keys come when the rows are in, because that takes a fraction of the time.
+-- count for nobody; indexes that are no keys come when the rows are in, because that takes a fraction of the time. It is a transaction of its own, because its
+-- foreign key locks rag.chunks: who writes holds these and rag.embeddings in either order.
 CREATE OR REPLACE FUNCTION rag.create_next(p_width integer)
 RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -68,4 +69,4 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.create_next(integer) IS
-  'Makes rag.embeddings_next like rag.embeddings, for vectors of another width: keys, policies, grants, options and comments. Internal.';
+  'Makes rag.embeddings_next like rag.embeddings, for vectors of another width: keys, policies, grants, options and comments. Raises lock_not_available: try again. For make reembed.';

@@ -12,10 +12,9 @@ BEGIN
   IF v_waits IS NOT NULL OR NOT EXISTS (SELECT FROM rag.embedding_models AS m WHERE m.status = 'building') THEN
     RETURN coalesce(v_waits, 'none');
   END IF;
-  -- Who deletes may hold the second one and wait for the first: this gives up before it is a deadlock.
+  -- Who deletes may hold the second one and wait for the first: waiting for it would be a deadlock.
   LOCK TABLE rag.embeddings IN ACCESS EXCLUSIVE MODE;
-  PERFORM set_config('lock_timeout', '200ms', true);
-  LOCK TABLE rag.embeddings_next IN ACCESS EXCLUSIVE MODE;
+  LOCK TABLE rag.embeddings_next IN ACCESS EXCLUSIVE MODE NOWAIT;
   v_waits := rag.reembedding_waits(p_tolerated);
   IF v_waits IS NOT NULL THEN
     RETURN v_waits;
@@ -95,5 +94,5 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.switch_embeddings(bigint) IS
-  'Puts rag.embeddings_next in the place of rag.embeddings, which becomes rag.embeddings_old, once nothing is lacking but p_tolerated vectors of chunks, which follow: switched; or what it waits for, as rag.reembedding_waits; or none '
-  'is being built. Raises lock_not_available: try again. For make reembed.';
+  'Puts rag.embeddings_next in the place of rag.embeddings, now rag.embeddings_old, once nothing is lacking but p_tolerated vectors of chunks, which follow: switched; or what it waits for, as '
+  'rag.reembedding_waits; or none is being built. Raises lock_not_available: try again. For make reembed.';

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 from psycopg.errors import LockNotAvailable
+from rich.console import Console
 
+from infra.reembed import Reembedding, Stopped
 from tests.conftest import alembic
 from tests.sql.steps import refused
 from tests.support import (
@@ -43,6 +46,9 @@ def operator(database: Database) -> Iterator[Caller]:
 
 def begin(operator: Caller, name: str = "wider", width: int = OTHER) -> str:
     outcome: str = operator.call("rag.begin_reembedding", p_name=name, p_width=width)
+    if outcome == "unprepared":
+        operator.call("rag.create_next", p_width=width)
+        outcome = operator.call("rag.begin_reembedding", p_name=name, p_width=width)
     return outcome
 
 
@@ -84,7 +90,7 @@ def settle(operator: Caller) -> None:
         last = operator.call("rag.settle_documents", p_after=json.dumps(last), p_most=2)
     while operator.call("rag.clear_queue"):
         pass
-    operator.call("rag.drop_old")
+    operator.call("rag.drop_unused")
 
 
 def reembed(operator: Caller, app: Caller, name: str = "wider", width: int = OTHER, refuse: str = "\0") -> None:
@@ -348,6 +354,7 @@ def test_nothing_is_left_of_what_was_cancelled(operator: Caller, app: Caller) ->
     embed_all(app)
     assert operator.value("SELECT count(*) FROM rag.embeddings_next") == 1
     assert operator.call("rag.cancel_reembedding") is True
+    operator.call("rag.drop_unused")
     store_results(app, held, [{"chunk_id": held["chunks"][0]["id"], "embedding": json.dumps([1.0] * OTHER)}])
     assert queue(operator) is None
     assert switch(operator) == "none"
@@ -401,6 +408,72 @@ def test_a_reembedding_waits_for_its_endpoint_without_end(operator: Caller, app:
         claim = claim_chunks(app)
         operator.run("UPDATE rag.embedding_queue SET due_at = now()")
     assert [chunk["exhausted"] for chunk in claim["chunks"]] == [True]
+
+
+def script(database: Database, app: Caller, *, refuse: str = "\0", force: bool = False) -> str:
+    """Run what `make reembed` runs, before somebody who embeds; return what it says."""
+    shown = Console(file=StringIO(), width=200)
+    reembedding = Reembedding(database.urls["postgres"], shown)
+    with ThreadPoolExecutor() as pool:
+        making = pool.submit(reembedding.make, "wider", OTHER, force=force)
+        while not making.done():
+            embed_all(app, refuse)
+    reembedding.close()
+    making.result()
+    assert isinstance(shown.file, StringIO)
+    return shown.file.getvalue()
+
+
+def test_a_model_that_refuses_most_texts_does_not_take_over_unless_it_has_to(database: Database, app: Caller) -> None:
+    add_document(app, "a.txt", [*(f"odd {n}" for n in range(3)), *(f"good {n}" for n in range(17))])
+    with pytest.raises(Stopped, match=r"3 embedding_rejected of 20 passages .* \(embedding_rejected: No\.\)"):
+        script(database, app, refuse="odd")
+    assert app.value("SELECT rag.embedding_width()") == WIDTH
+    said = script(database, app, refuse="odd 2")
+    assert "Going on" in said
+    assert "1 embedding_rejected: these passages have no vector" in said
+    [row] = app.rows("rag.document_status")
+    assert row[5:11] == ("indexed", "indexed", 20, 19, 1, "embedding_rejected")
+    assert app.query("SELECT count(*), min(vector_dims(embedding)) FROM rag.embeddings") == [(19, OTHER)]
+
+
+def test_who_has_to_does_without_vectors(database: Database, operator: Caller, app: Caller) -> None:
+    add_document(app, "a.txt", ["odd", "good"])
+    assert "wider answers" in script(database, app, refuse="odd", force=True)
+    assert operator.value("SELECT to_regclass('rag.embeddings_old') IS NULL")
+
+
+def test_an_index_that_was_left_half_built_is_built_again(database: Database, operator: Caller, app: Caller) -> None:
+    add_document(app, "a.txt", ["alpha", "beta"])
+    begin(operator)
+    queue_all(operator)
+    embed_all(app)
+    index(operator)
+    operator.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rag.embeddings_next_embedding'::regclass")
+    assert switch(operator) == "indexes"
+    script(database, app)
+    assert operator.value("SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid = 'rag.embeddings'::regclass")
+    assert app.value("SELECT rag.embedding_width()") == OTHER
+
+
+def test_what_a_switch_left_is_put_away_by_the_next_run(database: Database, operator: Caller, app: Caller) -> None:
+    add_document(app, "a.txt", ["alpha"])
+    waiting = app.call(
+        "rag.store_document", p_collection="default", p_name="b.txt", p_media_type="text/plain", p_original="text"
+    )
+    begin(operator)
+    queue_all(operator)
+    embed_all(app)
+    store_chunks(app, waiting, ["beta"])
+    claim_chunks(app)  # somebody dies of the old vector
+    embed_all(app)
+    index(operator)
+    assert switch(operator) == "switched"
+    assert "nothing to do" in script(database, app)
+    assert operator.value("SELECT to_regclass('rag.embeddings_old') IS NULL")
+    assert operator.query("SELECT status FROM rag.documents") == [("indexed",)] * 2
+    assert without(operator) == []
+    assert operator.value("SELECT count(*) FROM rag.embedding_queue") == 0
 
 
 def test_the_switch_waits_for_who_searches_and_a_question_for_the_switch(
@@ -506,8 +579,8 @@ def test_beside_uploads_deletions_and_searches_no_chunk_is_lost(
     traffic = Traffic(database)
     for tenant in tenants:
         with database.connect("app", tenant) as app:
-            for number in range(10):
-                add_document(app, f"{number}.txt", [f"word1 {number} {n}" for n in range(10)])
+            for number in range(5):
+                add_document(app, f"{number}.txt", [f"word1 {number} {n}" for n in range(8)])
     with ThreadPoolExecutor() as pool:
         futures = [pool.submit(traffic.upload, tenant, number) for number in range(2) for tenant in tenants]
         futures += [pool.submit(traffic.search, tenant) for tenant in tenants]
@@ -517,6 +590,7 @@ def test_beside_uploads_deletions_and_searches_no_chunk_is_lost(
             for _ in range(5):
                 patiently(queue, operator, 20)
             assert patiently(operator.call, "rag.cancel_reembedding")
+            patiently(settle, operator)
             work(operator, tenants, database, "narrow", 32, tolerated=20)
         finally:
             traffic.over.set()

@@ -170,6 +170,7 @@ class Platform:
             lambda: self.query("SELECT status FROM rag.documents WHERE id = %s", [document]) == [("indexed",)],
             f"document {document} is not indexed",
             "ingestion-worker",
+            "embedding",
             "relay",
             "broker",
         )
