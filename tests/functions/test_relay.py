@@ -21,7 +21,7 @@ from functions.relay.main import http_session, listen
 from functions.relay.posting import seconds_to_wait
 from functions.relay.relaying import Relay
 from shared.database import Database as Pool
-from shared.events import EMBEDDING_REQUESTED, INFERENCE_REQUESTED, INGESTION_RECEIVED
+from shared.events import EMBEDDING_REQUESTED, INFERENCE_REQUESTED, INGESTION_INDEXED, INGESTION_RECEIVED
 from tests.conftest import ROOT
 from tests.functions.platform import until
 from tests.support import TEST_ENVIRONMENT, Caller, Database, add_document
@@ -167,7 +167,7 @@ async def test_events_are_posted_in_binary_mode_and_leave_the_outbox(
     async with running(await make_relay(sink.url, cluster="north", region="overridden")):
         await until(lambda: not waiting(database))
     by_type = {headers["ce-type"]: (headers, data) for headers, data in sink.received}
-    assert set(by_type) == {INGESTION_RECEIVED, EMBEDDING_REQUESTED, INFERENCE_REQUESTED}
+    assert set(by_type) == {INGESTION_RECEIVED, EMBEDDING_REQUESTED, INGESTION_INDEXED, INFERENCE_REQUESTED}
     headers, data = by_type[INFERENCE_REQUESTED]
     assert data["turn_id"] == accepted["turn_id"]
     UUID(headers["ce-id"])
@@ -206,7 +206,7 @@ async def test_what_a_broker_refuses_for_now_stays_and_comes_again_when_its_back
     [rejected] = [vars(r)["fields"] for r in caplog.records if r.getMessage() == "event_rejected"]
     assert (rejected["event_type"], rejected["status"], rejected["outcome"]) == (INFERENCE_REQUESTED, 500, "retry")
     [told] = [vars(r)["fields"] for r in caplog.records if r.getMessage() == "outbox_relayed"]
-    assert (told["accepted"], told["retry"]) == (3, 1)
+    assert (told["accepted"], told["retry"]) == (4, 1)
 
 
 async def test_a_broker_that_asks_for_patience_is_given_it(

@@ -158,6 +158,12 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         ("GET", "/conversations/{conversation_id}/export"),
         ("GET", "/conversations/{conversation_id}/shares"), ("PUT", "/conversations/{conversation_id}/shares"),
         ("POST", "/documents"), ("GET", "/documents"), ("GET", "/documents/{document_id}"),
+        ("DELETE", "/documents/{document_id}"), ("PUT", "/documents/{collection}/{name}"), ("POST", "/documents/retry"),
+        *(("GET", f"/documents/{{document_id}}/{what}") for what in ("content", "text", "progress")),
+        ("POST", "/documents/{document_id}/retry"), ("GET", "/progress"),
+        ("GET", "/collections"), ("PUT", "/collections/{collection}"), ("DELETE", "/collections/{collection}"),
+        ("GET", "/collections/{collection}/grants"), ("PUT", "/collections/{collection}/grants"),
+        ("GET", "/buckets"), ("PUT", "/buckets"), ("DELETE", "/buckets"), ("POST", "/buckets/notifications"),
         ("POST", "/routing/explain"), ("GET", "/routing/models"), ("GET", "/routing/rules"), ("GET", "/routing/health"),
         ("GET", "/aliases"), ("PUT", "/aliases"), ("DELETE", "/aliases/{alias}"),
         ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/{model}"), ("POST", "/v1/embeddings"),
@@ -169,7 +175,9 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         ("POST", "/keys"), ("GET", "/keys"), ("POST", "/keys/{key_id}/rotate"), ("DELETE", "/keys/{key_id}"),
         ("GET", "/audit"), ("GET", "/audit/verify"),
     }  # fmt: skip
-    assert set(described["POST", "/documents"]["requestBody"]["content"]) == {"text/markdown", "text/plain"}
+    assert set(described["POST", "/documents"]["requestBody"]["content"]) == {
+        "text/*", "application/*", "message/rfc822", "multipart/form-data",
+    }  # fmt: skip
     assert "application/json" in described["POST", "/chat"]["requestBody"]["content"]
 
 
