@@ -186,7 +186,7 @@ async def test_events_are_posted_in_binary_mode_and_leave_the_outbox(
         "ce-cluster": "north",
     }
     assert headers["content-type"] == "application/json"
-    assert len(sink.received) == 3
+    assert len(sink.received) == 4
 
 
 async def test_what_a_broker_refuses_for_now_stays_and_comes_again_when_its_back_off_ends(
