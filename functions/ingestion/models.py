@@ -39,8 +39,11 @@ def _parsed(value: object) -> object:
 
 
 def _with_zone(moment: datetime) -> datetime:
-    """Return a moment; one without a zone is one of UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """Return a moment in UTC; one without a zone is one of UTC."""
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError("must be of the years 1 to 9999") from error
 
 
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

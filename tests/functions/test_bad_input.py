@@ -152,6 +152,8 @@ DOCUMENTS: dict[str, tuple[str, bytes, str, tuple[int, str]]] = {
         "name=a&metadata={" + ",".join(f"%22{n}%22:1" for n in range(51)) + "}", b"a", "text/plain", UNPROCESSABLE,
     ),
     "no date": ("name=a&dated=yesterday", b"a", "text/plain", UNPROCESSABLE),
+    "a date before all": ("name=a&dated=0001-01-01T00:00:00%2B23:59", b"a", "text/plain", UNPROCESSABLE),
+    "a date after all": ("name=a&dated=9999-12-31T23:59:59-23:59", b"a", "text/plain", UNPROCESSABLE),
     **{
         f"name {name}": (f"name={name}", b"a", "text/plain", UNPROCESSABLE)
         for name in ("..", "../a", "a/../../b", "a/./b", "/etc/passwd", "a//b", "a/", "a%5Cb", "..%5Cb", "a%7F", "%ED%A0%80%00")
