@@ -1,5 +1,6 @@
 """Collections with an access of their own: who does not belong to one finds nothing of it, anywhere."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -204,6 +205,28 @@ async def test_a_deleted_collection_leaves_nothing(platform: Platform, document:
     assert (await ask(platform, ANN, "DELETE", "/collections/board")).code() == "not_found"
     # Events that were on their way have nothing left to do.
     assert {reply.status for reply in await platform.deliver()} <= {200}
+
+
+async def test_a_collection_that_is_deleted_while_it_is_filled_and_indexed_leaves_nothing(platform: Platform) -> None:
+    replies: list[Reply] = []
+
+    async def fill(number: int) -> None:
+        replies.append(await store(platform, BOSS, f"/documents/board/{number}.md"))
+
+    async def empty() -> None:
+        replies.append(await ask(platform, BOSS, "DELETE", "/collections/board"))
+
+    for _ in range(3):
+        await asyncio.gather(*(fill(number) for number in range(12)))
+        delivering = asyncio.create_task(platform.deliver())
+        await asyncio.gather(*(fill(number) for number in range(8, 16)), empty(), empty(), fill(1))
+        assert {reply.status for reply in await delivering} <= {200}
+    await empty()
+    assert {reply.status for reply in replies} <= {200, 202, 204, 404}, "no deadlock, and nothing half done"
+    await platform.deliver()
+    with platform.database.connect() as operator:
+        for table in ("collections", "documents", "contents", "chunks", "embeddings", "embedding_queue"):
+            assert operator.value(f"SELECT count(*) FROM rag.{table}") == 0, table
 
 
 async def test_whose_creator_is_erased_is_left_to_the_administrators(platform: Platform, document: str) -> None:
