@@ -33,6 +33,18 @@ $(LITELLM)/.installed: tests/litellm/requirements.lock
 	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
+# LangChain, which make bench-ingest measures beside the platform, likewise.
+.PHONY: install-langchain
+LANGCHAIN := .venv-langchain
+
+install-langchain: $(LANGCHAIN)/.installed ## Create .venv-langchain from its lock file (340 MB)
+
+$(LANGCHAIN)/.installed: tests/langchain/requirements.lock
+	@test -x $(LANGCHAIN)/bin/python || $(PYTHON) -m venv $(LANGCHAIN)
+	@echo "Installing the locked LangChain into $(LANGCHAIN) ..."
+	@$(LANGCHAIN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 NODE_SDK := tests/sdk/node
 
 install-node-sdk: $(NODE_SDK)/node_modules/.installed ## The official Node client of the OpenAI API, for the tests; needs Node 20+
@@ -91,7 +103,7 @@ dev-env: install ## Print the local platform's URLs as shell variables: eval "$$
 	@$(LOCAL) env
 
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking db-maintenance bench-events eval-retrieval
+.PHONY: migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking bench-ingest bench-search db-maintenance bench-events eval-retrieval
 
 migrate: install ## Migrate to the newest revision and apply sql/
 	@$(BIN)/alembic upgrade head
@@ -126,6 +138,9 @@ bench-gateway: install install-litellm ## The OpenAI API beside a LiteLLM proxy 
 
 bench-chunking: install ## Splitting documents beside the bare tokenizer and a library's splitter; fails beyond the limits
 	@exec $(RUN) -m tests.benchmarks.chunking
+
+bench-ingest: install install-langchain ## Ingestion beside the embedding endpoint alone and LangChain's pipeline; fails beyond the limits (ARGS="--files 30 --rounds 2")
+	@exec $(RUN) -m tests.benchmarks.ingest $(ARGS)
 
 bench-events: install ## An event's way through the database beside other queues, its delivery beside a bare POST; fails beyond the limits
 	@exec $(RUN) -m tests.benchmarks.events
