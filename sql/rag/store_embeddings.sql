@@ -9,15 +9,22 @@ AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
   v_model integer := rag.hold_model();
+  v_ids uuid[];
+  v_vectors halfvec[];
+  v_codes text[];
+  v_details text[];
   v_documents uuid[];
   v_document record;
   v_chunks uuid[];
   v_outcome text;
   v_ended jsonb := '[]';
 BEGIN
+  -- Reading vectors from their text is most of the work: once.
+  SELECT array_agg(r.chunk_id), array_agg(r.embedding), array_agg(r.error_code), array_agg(r.error_detail) INTO v_ids, v_vectors, v_codes, v_details
+  FROM jsonb_to_recordset(p_results) AS r (chunk_id uuid, embedding halfvec, error_code text, error_detail text);
   IF EXISTS (
-    SELECT FROM jsonb_to_recordset(p_results) AS r (embedding text)
-    JOIN rag.embedding_models AS m ON m.id = p_model_id AND vector_dims(r.embedding::halfvec) <> m.width
+    SELECT FROM unnest(v_vectors) AS r (embedding)
+    JOIN rag.embedding_models AS m ON m.id = p_model_id AND vector_dims(r.embedding) <> m.width
   ) THEN
     PERFORM ops.raise_problem('embedding_width_mismatch', 'A vector has another width than its model.');
   END IF;
@@ -28,16 +35,16 @@ BEGIN
     FROM rag.documents AS d
     WHERE d.tenant_id = v_tenant AND d.id IN (
       SELECT q.document_id
-      FROM jsonb_to_recordset(p_results) AS r (chunk_id uuid)
+      FROM unnest(v_ids) AS r (chunk_id)
       JOIN rag.embedding_queue AS q ON q.tenant_id = v_tenant AND q.chunk_id = r.chunk_id AND q.model_id = p_model_id)
     ORDER BY d.id
     FOR NO KEY UPDATE
   ) AS d;
   WITH stored AS (
     UPDATE rag.embedding_queue AS q
-    SET status = CASE WHEN r.embedding IS NULL THEN 'failed' ELSE 'done' END, embedding = r.embedding::halfvec, leased_by = NULL,
+    SET status = CASE WHEN r.embedding IS NULL THEN 'failed' ELSE 'done' END, embedding = r.embedding, leased_by = NULL,
         error_code = r.error_code, error_detail = left(r.error_detail, 2000)
-    FROM jsonb_to_recordset(p_results) AS r (chunk_id uuid, embedding text, error_code text, error_detail text)
+    FROM unnest(v_ids, v_vectors, v_codes, v_details) AS r (chunk_id, embedding, error_code, error_detail)
     -- Whoever has lost the lease, or whose chunk says something else by now, stores nothing.
     WHERE q.tenant_id = v_tenant AND q.chunk_id = r.chunk_id AND q.model_id = p_model_id AND q.leased_by = p_worker AND q.status = 'waiting'
     RETURNING q.chunk_id
@@ -49,7 +56,7 @@ BEGIN
   FOR v_document IN
     SELECT d.id, d.version, d.status, d.chunks_total, count(*) FILTER (WHERE r.embedding IS NOT NULL) AS embedded,
       count(*) FILTER (WHERE r.embedding IS NULL) AS failed, bool_or(r.error_code = 'embedding_unavailable') AS unavailable
-    FROM jsonb_to_recordset(p_results) AS r (chunk_id uuid, embedding text, error_code text)
+    FROM unnest(v_ids, v_vectors, v_codes) AS r (chunk_id, embedding, error_code)
     JOIN rag.chunks AS c ON c.tenant_id = v_tenant AND c.id = r.chunk_id
     JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = c.document_id AND d.version = c.version
     WHERE d.id = ANY (v_documents) AND r.chunk_id = ANY (v_chunks) AND p_model_id = v_model
