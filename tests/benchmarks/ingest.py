@@ -26,6 +26,9 @@ All of it is done with each of two endpoints:
 
 Goals. The platform takes at most 1.3 times the floor's time, at both endpoints, and has at least 3 times the documents/s of the
 quicker of LangChain's two stores at the endpoint elsewhere. Every document is indexed. Exit status 1 when one is missed.
+
+Printed beside them, and no goals: the same ratio at the endpoint here, where every party waits for the same two cores, and
+the ratio to LangChain in four threads, which ask side by side as the platform does.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ PACE = embedder.Pace(replicas=4, tokens_a_second=3000.0, request_seconds=0.01)
 SETTLE_SECONDS = 1.0
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 1800.0
-WARM_UP_FILES = 20
+WARM_UP_FILES = 10
 
 ELSEWHERE, HERE = ENDPOINTS = ("elsewhere", "here")
 PLATFORM, FLOOR, AGAIN = "platform", "floor", "again"
@@ -210,9 +213,9 @@ class Bench:
         """Close the connection."""
         self._database.close()
 
-    def warm_up(self) -> None:
-        """Let every party read every kind of file once."""
-        self.round("warm-up", WARM_UP_FILES, PARTIES, 0)
+    def warm_up(self, wanted: Sequence[str]) -> None:
+        """Let the parties read some files first."""
+        self.round("warm-up", WARM_UP_FILES, wanted, 0)
 
     def round(self, seed: str, count: int, wanted: Sequence[str], number: int) -> dict[str, Run]:
         """Let the parties ingest new files, in an order that moves on; return what they did."""
@@ -348,7 +351,7 @@ def run(endpoint: str, options: argparse.Namespace) -> Rounds:
         tempfile.TemporaryDirectory(prefix="bench-ingest-", ignore_cleanup_errors=True) as folder,
         bench(endpoint, Path(folder)) as parties,
     ):
-        parties.warm_up()
+        parties.warm_up(options.parties)
         for number in range(options.rounds):
             rounds.append(parties.round(f"round{number + 1}", options.files, options.parties, number))
             load = os.getloadavg()[0]
@@ -432,6 +435,25 @@ def verdicts(measured: Mapping[str, Rounds]) -> list[tuple[bool, str]]:
     return found
 
 
+def asides(measured: Mapping[str, Rounds]) -> list[str]:
+    """Return what the goals leave out, and why."""
+    found = []
+    for endpoint, rounds in measured.items():
+        names = rounds[0].keys()
+        stores = [name for name in (PGVECTOR, PGVECTORSTORE) if name in names]
+        if endpoint == HERE and PLATFORM in names and stores:
+            own = min(ratio(rounds, name, PLATFORM, seconds) for name in stores)
+            found.append(
+                f"documents/s / LangChain's, {endpoint}: {own:.2f}; one request occupies this endpoint: all wait for it"
+            )
+        if {PLATFORM, THREADS} <= names:
+            own = ratio(rounds, THREADS, PLATFORM, seconds)
+            found.append(
+                f"documents/s / LangChain's in four threads, {endpoint}: {own:.2f}; it asks side by side too"
+            )
+    return found
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ingest")
@@ -458,6 +480,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print()
     for met, line in results:
         print(f"{'met   ' if met else 'MISSED'}  {line}")
+    for line in asides(measured):
+        print(f"no goal {line}")
     return 0 if all(met for met, _ in results) else 1
 
 
