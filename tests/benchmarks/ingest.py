@@ -213,9 +213,9 @@ class Bench:
         """Close the connection."""
         self._database.close()
 
-    def warm_up(self, wanted: Sequence[str]) -> None:
+    def warm_up(self, count: int, wanted: Sequence[str]) -> None:
         """Let the parties read some files first."""
-        self.round("warm-up", WARM_UP_FILES, wanted, 0)
+        self.round("warm-up", min(WARM_UP_FILES, count), wanted, 0)
 
     def round(self, seed: str, count: int, wanted: Sequence[str], number: int) -> dict[str, Run]:
         """Let the parties ingest new files, in an order that moves on; return what they did."""
@@ -351,7 +351,7 @@ def run(endpoint: str, options: argparse.Namespace) -> Rounds:
         tempfile.TemporaryDirectory(prefix="bench-ingest-", ignore_cleanup_errors=True) as folder,
         bench(endpoint, Path(folder)) as parties,
     ):
-        parties.warm_up(options.parties)
+        parties.warm_up(options.files, options.parties)
         for number in range(options.rounds):
             rounds.append(parties.round(f"round{number + 1}", options.files, options.parties, number))
             load = os.getloadavg()[0]
