@@ -448,9 +448,7 @@ def asides(measured: Mapping[str, Rounds]) -> list[str]:
             )
         if {PLATFORM, THREADS} <= names:
             own = ratio(rounds, THREADS, PLATFORM, seconds)
-            found.append(
-                f"documents/s / LangChain's in four threads, {endpoint}: {own:.2f}; it asks side by side too"
-            )
+            found.append(f"documents/s / LangChain's in four threads, {endpoint}: {own:.2f}; it asks side by side too")
     return found
 
 
