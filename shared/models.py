@@ -4,6 +4,8 @@ Pydantic builds a model's validator when the class is made; here it does so at f
 zero is waited for, and a request needs one model of many.
 """
 
+from datetime import UTC, datetime
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -17,3 +19,11 @@ class Body(Shape):
     """What a client asks for: a field that is not known here is an error."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return a moment in UTC; one without a zone is one of UTC. Raises ValueError for one that no calendar there has."""
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError("must be of the years 1 to 9999") from error

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
-from shared.models import Body, Shape
+from shared.models import Body, Shape, in_utc
 from shared.text import Text
 
 MAX_OVERLAP_SECONDS = 30 * 24 * 3600
@@ -156,7 +156,7 @@ class KeyRequest(Body):
     user_id: UUID | None = None
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=50)] | None = None
     """All of the user's rights by default."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(in_utc)] | None = None
     rate_limit_per_minute: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     token_budget_daily: Tokens | None = None
     token_budget_monthly: Tokens | None = None

@@ -1,13 +1,13 @@
 """The shapes of the ingestion function's requests, answers and events."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.models import Body, Shape
+from shared.models import Body, Shape, in_utc
 from shared.text import Text, is_storable
 
 MAX_PAGE = 1000
@@ -38,14 +38,6 @@ def _parsed(value: object) -> object:
         raise ValueError("must be a JSON object") from error
 
 
-def _with_zone(moment: datetime) -> datetime:
-    """Return a moment in UTC; one without a zone is one of UTC."""
-    try:
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError as error:
-        raise ValueError("must be of the years 1 to 9999") from error
-
-
 Collection = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Name = Annotated[
     str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_relative)
@@ -57,7 +49,7 @@ Value = (
     Annotated[Text, Field(max_length=MAX_METADATA_CHARS)] | int | Annotated[float, Field(allow_inf_nan=False)] | bool
 )
 Metadata = Annotated[dict[Key, Value], Field(max_length=MAX_METADATA), BeforeValidator(_parsed)]
-Dated = Annotated[datetime, AfterValidator(_with_zone)]
+Dated = Annotated[datetime, AfterValidator(in_utc)]
 
 
 class About(Shape):
