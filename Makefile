@@ -139,6 +139,9 @@ bench-gateway: install install-litellm ## The OpenAI API beside a LiteLLM proxy 
 bench-chunking: install ## Splitting documents beside the bare tokenizer and a library's splitter; fails beyond the limits
 	@exec $(RUN) -m tests.benchmarks.chunking
 
+bench-search: install ## rag.search on a million chunks of a thousand tenants, beside bare SQL; fails beyond the limits (CHUNKS=n KEEP=folder)
+	@exec $(RUN) -m tests.benchmarks.search
+
 bench-ingest: install install-langchain ## Ingestion beside the embedding endpoint alone and LangChain's pipeline; fails beyond the limits (ARGS="--files 30 --rounds 2")
 	@exec $(RUN) -m tests.benchmarks.ingest $(ARGS)
 
