@@ -208,6 +208,15 @@ def found(caller: Caller, query: str, vector: str | None = None) -> set[str]:
     return {row[4] for row in caller.rows("rag.search", p_query=query, p_embedding=vector, p_limit=50)}
 
 
+def state(app: Caller, document: UUID) -> tuple[Any, ...]:
+    """Return (status, total, embedded, failed, error code) of a document."""
+    [row] = app.query(
+        "SELECT status, chunks_total, chunks_embedded, chunks_failed, error_code FROM rag.documents WHERE id = %s",
+        [document],
+    )
+    return row
+
+
 def without(operator: Caller) -> list[tuple[Any, ...]]:
     """Return the live chunks without a vector, and the vectors without a live chunk."""
     return operator.query(
@@ -231,8 +240,7 @@ def test_until_the_switch_the_old_vectors_answer_and_what_changes_has_both(opera
     assert first["model"]["width"] == WIDTH, "what answers now comes first"
     vector = json.dumps([1.0, *[0.0] * (WIDTH - 1)])
     store_results(app, first, [{"chunk_id": chunk["id"], "embedding": vector} for chunk in first["chunks"]])
-    [row] = app.rows("rag.document_status", p_document_id=added)
-    assert row[5] == "indexed"
+    assert state(app, added)[0] == "indexed"
     assert app.query("SELECT count(*), max(vector_dims(embedding)) FROM rag.embeddings") == [(11, WIDTH)]
     assert switch(operator) == "chunks"
     queue_all(operator)
@@ -279,8 +287,7 @@ def test_a_version_that_is_not_complete_at_the_switch_waits_for_the_new_vectors_
     assert found(app, "old new") == {"old"}, "vectors of the earlier model publish nothing"
     settle(operator)
     assert found(app, "old new newer") == {"new", "newer"}
-    [row] = app.rows("rag.document_status", p_document_id=document)
-    assert row[5:11] == ("indexed", "indexed", 2, 1, 1, "embedding_rejected")
+    assert state(app, document) == ("indexed", 2, 1, 1, "embedding_rejected")
     assert app.query("SELECT status FROM rag.embedding_queue") == [("failed",)]
 
 
@@ -339,8 +346,7 @@ def test_a_failed_document_whose_vectors_are_there_meanwhile_is_not_read_again(o
     assert switch(operator) == "switched"
     operator.run("DELETE FROM rag.embedding_queue WHERE status = 'failed'")
     app.call("rag.retry_document", p_document_id=document)
-    [row] = app.rows("rag.document_status", p_document_id=document)
-    assert row[5] == "indexed"
+    assert state(app, document)[0] == "indexed"
     assert without(operator) == []
 
 
@@ -425,15 +431,14 @@ def script(database: Database, app: Caller, *, refuse: str = "\0", force: bool =
 
 
 def test_a_model_that_refuses_most_texts_does_not_take_over_unless_it_has_to(database: Database, app: Caller) -> None:
-    add_document(app, "a.txt", [*(f"odd {n}" for n in range(3)), *(f"good {n}" for n in range(17))])
+    document = add_document(app, "a.txt", [*(f"odd {n}" for n in range(3)), *(f"good {n}" for n in range(17))])
     with pytest.raises(Stopped, match=r"3 embedding_rejected of 20 passages .* \(embedding_rejected: No\.\)"):
         script(database, app, refuse="odd")
     assert app.value("SELECT rag.embedding_width()") == WIDTH
     said = script(database, app, refuse="odd 2")
     assert "Going on" in said
     assert "1 embedding_rejected: these passages have no vector" in said
-    [row] = app.rows("rag.document_status")
-    assert row[5:11] == ("indexed", "indexed", 20, 19, 1, "embedding_rejected")
+    assert state(app, document) == ("indexed", 20, 19, 1, "embedding_rejected")
     assert app.query("SELECT count(*), min(vector_dims(embedding)) FROM rag.embeddings") == [(19, OTHER)]
 
 

@@ -59,7 +59,7 @@ def embedding(model: str, text: str) -> list[float]:
 
 
 def passage(number: int) -> str:
-    """Return a text that shares no word with the question for it, which is the number alone."""
+    """Return a text that shares no word with the question for it, which is the number alone: their vectors are the same."""
     return f"# Part\n\nThis is about number{number}q. " + "Nothing follows from it. " * 12
 
 
@@ -92,12 +92,12 @@ class World:
             seen = await self.user.answer(f"{number}?")
             found = await asyncio.to_thread(
                 self.platform.query,
-                "SELECT content, vector_rank FROM chat.passages WHERE turn_id = %s AND ordinal = 1",
+                "SELECT content FROM chat.passages WHERE turn_id = %s AND vector_rank = 1",
                 [seen.turn],
             )
             if any(number in numbers for numbers in self.documents.values()):
-                assert found, f"{number} is not found"
-                assert (f"number{number}q" in found[0][0], found[0][1]) == (True, 1), found
+                [(content,)] = found
+                assert f"number{number}q" in content
                 self.answered += 1
 
     @asynccontextmanager
