@@ -1,7 +1,7 @@
 -- requires: 008_ingestion_pipeline
 CREATE OR REPLACE FUNCTION rag.list_grants(p_name text)
 RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -402,6 +402,24 @@ def set_limit(scene: Scene) -> Any:
     return scene.act("budgets.update", "budget.set_limit", **limit, p_tokens=1000)
 
 
+def put_collection(scene: Scene) -> Any:
+    """Make a collection."""
+    return scene.act("collections.update", "rag.put_collection", p_name="contracts", p_visibility="restricted")
+
+
+def put_bucket(scene: Scene) -> Any:
+    """Say that a bucket's objects become documents."""
+    bucket = {"p_bucket": "papers", "p_prefix": "", "p_collection": "default", "p_tenant_id": scene.tenant}
+    return scene.act("buckets.update", "rag.put_bucket", **bucket)
+
+
+def delete_document(scene: Scene) -> Any:
+    """Delete a document."""
+    with scene.database.connect("app", scene.tenant) as app:
+        document = add_document(app, "a.md", ["Text."])
+    return scene.act("documents.delete", "rag.delete_document", p_document_id=document)
+
+
 def set_alias(scene: Scene) -> Any:
     """Give the tenant a model name of its own."""
     with scene.database.connect("app", scene.tenant) as app:
@@ -453,6 +471,25 @@ CHANGES: dict[str, tuple[list[str], Callable[[Scene], Any]]] = {
         ["conversation.deleted"],
         lambda s: s.act("chat.manage", "chat.delete_conversation", p_conversation_id=s.conversation),
     ),
+    "rag.put_collection": (["collection.created"], put_collection),
+    "rag.share_collection": (
+        ["collection.created", "collection.shared"],
+        lambda s: put_collection(s) and s.act(
+            "collections.share", "rag.share_collection", p_name="contracts", p_grants='[{"group": "staff", "access": "read"}]',
+        ),
+    ),
+    "rag.delete_collection": (
+        ["collection.created", "collection.deleted"],
+        lambda s: put_collection(s) and s.act("collections.delete", "rag.delete_collection", p_name="contracts"),
+    ),
+    "rag.delete_document": (["document.deleted"], delete_document),
+    "rag.put_bucket": (["bucket.assigned"], put_bucket),
+    "rag.drop_bucket": (
+        ["bucket.assigned", "bucket.dropped"],
+        lambda s: put_bucket(s) and s.act(
+            "buckets.update", "rag.drop_bucket", p_bucket="papers", p_prefix="", p_tenant_id=s.tenant,
+        ),
+    ),
     "routing.set_alias": (["alias.set"], set_alias),
     "routing.drop_alias": (
         ["alias.set", "alias.dropped"],
@@ -468,8 +505,8 @@ CHANGES: dict[str, tuple[list[str], Callable[[Scene], Any]]] = {
 }  # fmt: skip
 
 
-NOT_AUDITED = {"chat.update_conversation", "budget.reserve_embedding"}
-"""What users do all day with what is their own, as they ask."""
+NOT_AUDITED = {"chat.update_conversation", "budget.reserve_embedding", "rag.retry_documents", "rag.accept_notices"}
+"""What users do all day with what is their own, as they ask; and work that goes on."""
 
 
 def test_every_function_that_changes_something_is_among_those_tried_here(database: Database) -> None:
