@@ -1,9 +1,9 @@
 -- requires: 015_hybrid_search
+-- How its statement is planned is said by rag.search, which calls it.
 CREATE OR REPLACE FUNCTION rag.duplicates(p_tenant uuid, p_chunks uuid[], p_wanted integer, p_similarity real)
 RETURNS uuid[]
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, public, pg_temp
-SET plan_cache_mode = force_generic_plan SET join_collapse_limit = 1 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
   c_near constant double precision := 0.03;

@@ -3,36 +3,36 @@
 -- Learning Methods", SIGIR 2009. Ranks alone would give the best chunk of a leg that has found nothing of worth the same say as that of
 -- one which has. Vectors always find something near; of words a chunk may have one of ten. So what the text legs find counts by the
 -- share of the query's words, by their information, that a chunk has.
-CREATE OR REPLACE FUNCTION rag.fused_chunks(p_tenant uuid, p_query text, p_embedding halfvec, p_filter jsonb, p_depth integer, p_needed integer)
+-- How its statement is planned is said by rag.search, which calls it.
+CREATE OR REPLACE FUNCTION rag.fused_chunks(
+  p_tenant uuid, p_settings rag.search_settings, p_query text, p_embedding halfvec, p_filter jsonb, p_depth integer, p_needed integer
+)
 RETURNS TABLE (
   chunk_id uuid, place bigint, score double precision, vector_rank integer, text_rank integer, trigram_rank integer,
   vector_score double precision, text_score double precision, trigram_score double precision
 )
 LANGUAGE plpgsql STABLE ROWS 100
-SET search_path = pg_catalog, public, pg_temp SET plan_cache_mode = force_generic_plan
+SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
-  v_settings rag.search_settings;
-  v_words rag.query_word[];
+  v_words rag.query_word[] := rag.query_words(p_tenant, p_query);
 BEGIN
-  SELECT * INTO v_settings FROM rag.settings_of(p_tenant);
-  v_words := rag.query_words(p_tenant, p_query);
   RETURN QUERY
   WITH found AS (
-    SELECT n.chunk_id, 'vector' AS leg, n.rank, v_settings.vector_weight AS weight, 1.0::double precision AS share, 1 - n.distance AS score
+    SELECT n.chunk_id, 'vector' AS leg, n.rank, p_settings.vector_weight AS weight, 1.0::double precision AS share, 1 - n.distance AS score
     FROM rag.nearest_chunks(p_tenant, p_embedding, p_filter, p_depth, p_needed) AS n
-    WHERE p_embedding IS NOT NULL AND v_settings.vector_weight > 0
+    WHERE p_embedding IS NOT NULL AND p_settings.vector_weight > 0
     UNION ALL
-    SELECT m.chunk_id, 'text', m.rank, v_settings.text_weight, m.score, m.score
+    SELECT m.chunk_id, 'text', m.rank, p_settings.text_weight, m.score, m.score
     FROM rag.matching_chunks(p_tenant, v_words, p_filter, p_depth) AS m
-    WHERE v_settings.text_weight > 0
+    WHERE p_settings.text_weight > 0
     UNION ALL
-    SELECT s.chunk_id, 'trigram', s.rank, v_settings.trigram_weight, s.score, s.score
+    SELECT s.chunk_id, 'trigram', s.rank, p_settings.trigram_weight, s.score, s.score
     FROM rag.similar_chunks(p_tenant, v_words, p_filter, p_depth) AS s
-    WHERE v_settings.trigram_weight > 0
+    WHERE p_settings.trigram_weight > 0
   ), fused AS (
     SELECT f.chunk_id,
-      sum(f.weight * f.share / (v_settings.rrf_k + f.rank))::double precision AS score,
+      sum(f.weight * f.share / (p_settings.rrf_k + f.rank))::double precision AS score,
       (min(f.rank) FILTER (WHERE f.leg = 'vector'))::integer AS vector_rank,
       (min(f.rank) FILTER (WHERE f.leg = 'text'))::integer AS text_rank,
       (min(f.rank) FILTER (WHERE f.leg = 'trigram'))::integer AS trigram_rank,
@@ -48,7 +48,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION rag.fused_chunks(uuid, text, halfvec, jsonb, integer, integer) IS
+COMMENT ON FUNCTION rag.fused_chunks(uuid, rag.search_settings, text, halfvec, jsonb, integer, integer) IS
   'What the legs find, each up to a depth, by the sum of weight / (k + rank), for the text legs times their score; the score of the vector leg is cosine similarity, '
   'those of the others are shares of the query''s words. Without an embedding '
   'that leg is left out. Internal: it trusts p_tenant.';

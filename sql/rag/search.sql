@@ -30,7 +30,8 @@ BEGIN
   PERFORM rag.check_embedding(p_embedding);
   RETURN QUERY
   WITH fused AS MATERIALIZED (
-    SELECT f.* FROM rag.fused_chunks(v_tenant, p_query, p_embedding, v_filter, greatest(v_settings.depth, v_compared), v_compared) AS f
+    SELECT f.* FROM rag.fused_chunks(
+      v_tenant, v_settings, p_query, p_embedding, v_filter, greatest(v_settings.depth, v_compared), v_compared) AS f
   ), chosen AS MATERIALIZED (
     SELECT f.*, c.document_id, c.version, c.ordinal, c.heading, c.content, c.page, c.start_char, c.end_char, c.token_count
     FROM (

@@ -39,7 +39,7 @@ COMMENT ON COLUMN rag.search_settings.passage_tokens IS
 INSERT INTO rag.search_settings (
   tenant_id, vector_weight, text_weight, trigram_weight, rrf_k, depth, exact_below, ef_search, max_scan_tuples, candidates,
   spelling_similarity, corrections, duplicate_similarity, passage_tokens)
-VALUES (NULL, 1, 1.5, 1, 10, 40, 10000, 200, 10000, 1500, 0.3, 3, 0.95, 512);
+VALUES (NULL, 1, 1.5, 1, 10, 40, 10000, 200, 5000, 1500, 0.3, 3, 0.95, 512);
 
 ALTER TABLE rag.search_settings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON rag.search_settings TO app
