@@ -1,4 +1,4 @@
--- requires: 008_ingestion_pipeline
+-- requires: 015_hybrid_search
 CREATE OR REPLACE FUNCTION rag.store_chunks(
   p_document_id uuid, p_version integer, p_worker text, p_body text, p_details jsonb, p_chunks jsonb, p_event_source text, p_event_id text
 )
@@ -8,7 +8,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_tenant uuid := core.require_tenant();
-  v_language text := coalesce(p_details ->> 'language', 'english');
+  v_language text := coalesce(p_details ->> 'language', rag.detect_language(p_body));
 BEGIN
   UPDATE rag.documents AS d
   SET stage = 'embedding', title = coalesce(p_details ->> 'title', ''), language = v_language,
@@ -37,6 +37,7 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.store_chunks(uuid, integer, text, text, jsonb, jsonb, text, text) IS
-  'Stores what was found in a document, and ends the lease: its text, details {title, pages, metadata, language, dated}, and chunks [{ordinal, heading, page, content, start_char, '
+  'Stores what was found in a document, and ends the lease: its text, details {title, pages, metadata, language, dated}, where a language that is '
+  'not told is detected, and chunks [{ordinal, heading, page, content, start_char, '
   'end_char, token_count}], which searches see once they have their vectors. Returns indexed where all vectors were there already. Raises lease_lost.';
 GRANT EXECUTE ON FUNCTION rag.store_chunks(uuid, integer, text, text, jsonb, jsonb, text, text) TO app;
