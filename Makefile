@@ -58,7 +58,7 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm chaos check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
+.PHONY: demo test test-litellm chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
 
 ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLECTION=name; URL=... TOKEN=... for another platform than make dev's)
 	@exec $(LOCAL) ingest
@@ -73,7 +73,10 @@ test-litellm: install install-litellm ## The platform with a real LiteLLM proxy 
 	@exec $(BIN)/pytest tests/litellm
 
 chaos: install ## kill -9 of each part at random moments of streaming turns, and deliveries that go astray (ROUNDS=20 SEED=... ARGS="-k redis")
-	@exec $(BIN)/pytest tests/chaos $(ARGS)
+	@exec $(BIN)/pytest tests/chaos --ignore=tests/chaos/test_ingestion.py $(ARGS)
+
+chaos-ingest: install ## kill -9 of each part that takes documents in, at random moments of thousands of them (DOCUMENTS=2000 KILLS=10 SEED=...)
+	@exec $(BIN)/pytest -o faulthandler_timeout=0 tests/chaos/test_ingestion.py $(ARGS)
 
 check: install ## Lint, types and SQL lint
 	@$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Chance that can be repeated: SEED and ROUNDS of the environment."""
+"""Chance that can be repeated: SEED, ROUNDS, DOCUMENTS and KILLS of the environment."""
 
 import os
 import secrets
@@ -7,6 +7,10 @@ from random import Random
 SEED = os.environ.get("SEED") or secrets.token_hex(4)
 ROUNDS = int(os.environ.get("ROUNDS") or 20)
 """How often everything is done."""
+DOCUMENTS = int(os.environ.get("DOCUMENTS") or 2000)
+KILLS = int(os.environ.get("KILLS") or 10)
+"""How often the worker that reads and the function that embeds are killed, each, while so many documents come in."""
+REPEATED = f"SEED={SEED} ROUNDS={ROUNDS} DOCUMENTS={DOCUMENTS} KILLS={KILLS}"
 
 
 def chance(*names: object) -> Random:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from infra.local.ports import free
-from tests.chaos.chance import ROUNDS, SEED
+from tests.chaos.chance import REPEATED
 from tests.chaos.faulty_broker import FaultyBroker, behind
 from tests.chaos.scene import Scene, start
 from tests.stack.platform import leaking
@@ -31,12 +31,12 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 
 def pytest_report_header() -> str:
     """Say how the run can be repeated."""
-    return f"chaos: SEED={SEED} ROUNDS={ROUNDS}"
+    return f"chaos: {REPEATED}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was done and what came of it, and again how it can be repeated."""
-    terminalreporter.section(f"chaos: SEED={SEED} ROUNDS={ROUNDS}")
+    terminalreporter.section(f"chaos: {REPEATED}")
     for done, tally in TALLIES.items():
         came = ", ".join(f"{count} {what}" for what, count in tally.items() if what != "times" and count)
         terminalreporter.write_line(f"{done}, {tally['times']} times: {came}")
