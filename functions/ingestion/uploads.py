@@ -99,6 +99,8 @@ class _Form:
         self._request = request
         self._limit = limit
         self._fields: dict[str, str] = {}
+        self._idle: list[str] = []
+        """The fields since the last file: they hold for those that follow."""
         self._part: MultipartSegment | None = None
         self._body = bytearray()
         self._too_large = False
@@ -134,6 +136,12 @@ class _Form:
             raise self._told(problem) from None
         if not self.outcomes:
             raise Problem("invalid_request", "There is no file in the form.")
+        if self._idle:
+            # What was meant for the files before it must not be lost in silence.
+            names = ", ".join(self._idle)
+            raise self._told(
+                Problem("invalid_request", f"No file follows the fields {names}: they go before the files.")
+            )
 
     def _told(self, problem: Problem) -> Problem:
         if self.outcomes:
@@ -163,7 +171,10 @@ class _Form:
             except UnicodeError as error:
                 raise Problem("invalid_request", f"{part.name}: must be UTF-8") from error
             validate(Form, self._fields)
+            if part.name in Form.model_fields:
+                self._idle.append(part.name)
             return
+        self._idle.clear()
         try:
             document = await self._store(part)
         except Problem as problem:

@@ -161,6 +161,13 @@ async def test_a_form_that_breaks_off_tells_what_was_stored_before(platform: Pla
     assert names(await listed(platform)) == ["a.md"]
 
 
+async def test_a_field_after_the_files_is_refused_and_what_was_stored_is_told(platform: Platform) -> None:
+    reply = await send(platform, file("a.md", b"First."), field("collection", "manuals"))
+    assert (reply.status, reply.code()) == (422, "invalid_request")
+    assert "collection" in reply.json()["detail"]
+    assert [outcome["document"]["collection"] for outcome in reply.json()["files"]] == ["default"]
+
+
 async def test_a_form_may_come_in_pieces_of_any_size(platform: Platform) -> None:
     body = form([field("collection", "bits"), file("a.md", b"\r\n--a-boundar\r\nText.\r\n"), file("b.md", b"More.")])
     headers = platform.bearer() | FORM
