@@ -49,15 +49,17 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING tenant_id, document_id, version
       )
-      SELECT s.tenant_id, count(*) AS passed, max(s.id::text)::uuid AS last, max(q.queued) AS queued, max(q.document_id::text)::uuid AS document_id,
-        max(q.version) AS version
-      FROM slice AS s
-      LEFT JOIN (
-        SELECT DISTINCT ON (n.tenant_id) n.tenant_id, n.document_id, n.version, count(*) OVER (PARTITION BY n.tenant_id) AS queued
-        FROM queued AS n
-      ) AS q ON q.tenant_id = s.tenant_id
-      GROUP BY s.tenant_id
-      ORDER BY s.tenant_id
+      -- Not a join: the planner knows nothing of these numbers, and would look through the one for each row of the other.
+      SELECT t.tenant_id, count(t.id) AS passed, max(t.id::text)::uuid AS last, count(t.document_id) AS queued,
+        (array_agg(t.document_id) FILTER (WHERE t.document_id IS NOT NULL))[1] AS document_id,
+        (array_agg(t.version) FILTER (WHERE t.document_id IS NOT NULL))[1] AS version
+      FROM (
+        SELECT s.tenant_id, s.id, NULL::uuid AS document_id, NULL::integer AS version FROM slice AS s
+        UNION ALL
+        SELECT q.tenant_id, NULL, q.document_id, q.version FROM queued AS q
+      ) AS t
+      GROUP BY t.tenant_id
+      ORDER BY t.tenant_id
     LOOP
       IF v_slice.queued > 0 THEN
         PERFORM rag.emit_embedding(v_slice.tenant_id, v_slice.document_id, v_slice.version, v_slice.queued);
