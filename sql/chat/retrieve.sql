@@ -24,12 +24,24 @@ BEGIN
     ) AS r
     JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = r.document_id;
   ELSE
+    -- Of a document that is just being deleted nothing is quoted: whoever deletes it is waited for here, in everybody's order.
+    WITH found AS MATERIALIZED (
+      SELECT f.*
+      FROM rag.search(p_question, p_embedding::halfvec, p_collections, ops.setting('vector_top_k')::integer) WITH ORDINALITY AS f
+    ), held AS MATERIALIZED (
+      SELECT d.id
+      FROM rag.documents AS d
+      WHERE d.tenant_id = v_tenant AND d.id IN (SELECT f.document_id FROM found AS f)
+      ORDER BY d.id
+      FOR KEY SHARE
+    )
     INSERT INTO chat.passages (
       tenant_id, turn_id, ordinal, document_id, chunk_id, document_name, heading, content, page, start_char, end_char, context_before, context_after,
       score, vector_rank, text_rank, trigram_rank)
-    SELECT v_tenant, p_turn_id, s.ordinality, s.document_id, s.chunk_id, s.document_name, s.heading, s.content, s.page, s.start_char, s.end_char,
-      s.context_before, s.context_after, s.score, s.vector_rank, s.text_rank, s.trigram_rank
-    FROM rag.search(p_question, p_embedding::halfvec, p_collections, ops.setting('vector_top_k')::integer) WITH ORDINALITY AS s;
+    SELECT v_tenant, p_turn_id, row_number() OVER (ORDER BY s.ordinality), s.document_id, s.chunk_id, s.document_name, s.heading, s.content, s.page,
+      s.start_char, s.end_char, s.context_before, s.context_after, s.score, s.vector_rank, s.text_rank, s.trigram_rank
+    FROM found AS s
+    JOIN held AS h ON h.id = s.document_id;
   END IF;
   GET DIAGNOSTICS v_passages = ROW_COUNT;
   RETURN v_passages;

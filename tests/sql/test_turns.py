@@ -406,3 +406,22 @@ def test_two_sweeps_side_by_side_do_not_deadlock(database: Database, tenants: Se
     with ThreadPoolExecutor(4) as threads:
         outcomes = [outcome for swept in threads.map(sweep, range(4)) for outcome in swept]
     assert outcomes == ["failed"] * 8
+
+
+def test_a_turn_quotes_nothing_of_a_document_that_is_deleted_while_it_is_found(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    with database.connect("app", tenants[0]) as app, database.connect() as operator, ThreadPoolExecutor() as pool:
+        gone = add_document(app, "gone.md", ["The limit is ten."])
+        add_document(app, "kept.md", ["The limit is eleven."])
+        with operator.connection.transaction():
+            operator.run("DELETE FROM rag.documents WHERE id = %s", [gone])
+            asking = pool.submit(begin, app)
+            pid = app.connection.info.backend_pid
+            with database.connect() as observer:
+                while not observer.value("SELECT cardinality(pg_blocking_pids(%s)) > 0", [pid]):
+                    assert not asking.done()
+        turn = asking.result()["turn_id"]
+        assert app.query("SELECT ordinal, document_name FROM chat.passages WHERE turn_id = %s", [turn]) == [
+            (1, "kept.md")
+        ]

@@ -96,8 +96,9 @@ class World:
                 [seen.turn],
             )
             if any(number in numbers for numbers in self.documents.values()):
-                [(content,)] = found
-                assert f"number{number}q" in content
+                assert [f"number{number}q" in content for (content,) in found] == [True], await self.user.turn(
+                    seen.turn
+                )
                 self.answered += 1
 
     @asynccontextmanager
@@ -111,9 +112,7 @@ class World:
         finally:
             asking.cancel()
             [ended] = await asyncio.gather(asking, return_exceptions=True)
-        if not isinstance(ended, asyncio.CancelledError):
-            assert isinstance(ended, BaseException)
-            raise ended
+        assert isinstance(ended, asyncio.CancelledError), f"{ended!r}\n{self.platform.tail('chat')}"
 
     async def reembed(self, model: str = "", **variables: str) -> asyncio.subprocess.Process:
         """Start the script."""
