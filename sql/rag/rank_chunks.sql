@@ -81,7 +81,8 @@ BEGIN
     END IF;
   END LOOP;
   RETURN QUERY
-  SELECT u.id, row_number() OVER (ORDER BY u.score DESC, u.id), u.score / p_of
+  -- Those that are equally good have the same rank: the order of ids says nothing.
+  SELECT u.id, rank() OVER (ORDER BY u.score DESC), u.score / p_of
   FROM (SELECT DISTINCT s.id, s.score FROM unnest(v_ids, v_scores) AS s (id, score)) AS u
   ORDER BY u.score DESC, u.id
   LIMIT p_limit;
