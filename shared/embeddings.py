@@ -9,20 +9,18 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from pgvector import HalfVector
 
 from shared import logs, metrics, telemetry
 from shared.database import Database
+from shared.model_endpoint import post
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings, get_settings
-from shared.text import storable
 
 RETRY_DELAYS_SECONDS = (0.2, 1.0)
-ERROR_EXCERPT = 300
 QUESTION_TIMEOUT_SECONDS = 5.0
 MAX_QUESTION_CHARS = 8000
 """Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
@@ -50,12 +48,6 @@ class Vector:
 
 
 _known: tuple[Database, float, Model] | None = None
-
-
-def endpoint(base_url: str) -> str:
-    """Return the base URL of an OpenAI-compatible API, which ends with /v1 whether or not the given one does."""
-    base = base_url.rstrip("/")
-    return base if base.endswith("/v1") else f"{base}/v1"
 
 
 async def active_model(*, fresh: bool = False) -> Model:
@@ -100,36 +92,15 @@ async def embed(
 
 async def request(texts: Sequence[str], model: str, settings: Settings, timeout_seconds: float) -> str:
     """Return the endpoint's answer to one request, as JSON; raises Problem as `embed` does."""
-    from aiohttp import ClientError, ClientTimeout
-
-    body = {"model": model, "input": list(texts), "encoding_format": "float"}
-    headers = {
-        "Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}",
-        "Content-Type": "application/json",
-        **telemetry.headers(),
-    }
-    try:
-        async with runtime.http().post(
-            f"{endpoint(settings.litellm_base_url)}/embeddings",
-            data=json.dumps(body, ensure_ascii=False).encode(),
-            headers=headers,
-            timeout=ClientTimeout(timeout_seconds),
-        ) as response:
-            status, text = response.status, await response.text(errors="replace")
-    except (ClientError, TimeoutError, OSError) as error:
-        raise Problem(
-            "embedding_unavailable", f"The embedding endpoint does not answer: {type(error).__name__}."
-        ) from error
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Problem("embedding_unavailable", f"The embedding endpoint answered {status}.")
-    if status != HTTPStatus.OK:
-        excerpt = storable(text[:ERROR_EXCERPT])
-        raise Problem(
-            "embedding_rejected",
-            f"The embedding endpoint answered {status}: {excerpt}",
-            extra={"endpoint_status": status},
-        )
-    return text
+    return await post(
+        "/embeddings",
+        {"model": model, "input": list(texts), "encoding_format": "float"},
+        settings,
+        timeout_seconds=timeout_seconds,
+        named="embedding",
+        unavailable="embedding_unavailable",
+        rejected="embedding_rejected",
+    )
 
 
 async def with_question(question: str, call: Callable[[Vector | None], Awaitable[Result]]) -> Result:

@@ -3,14 +3,11 @@
 import json
 import math
 from collections.abc import Sequence
-from http import HTTPStatus
 
-from shared import telemetry
-from shared.embeddings import ERROR_EXCERPT, MAX_QUESTION_CHARS, endpoint
+from shared.embeddings import MAX_QUESTION_CHARS
+from shared.model_endpoint import post
 from shared.problems import Problem
-from shared.runtime import runtime
 from shared.settings import Settings
-from shared.text import storable
 
 TIMEOUT_SECONDS = 5.0
 
@@ -28,35 +25,16 @@ async def rerank(question: str, texts: Sequence[str], settings: Settings) -> lis
         "top_n": len(texts),
         "return_documents": False,
     }
-    return _scores(await _request(body, settings), len(texts))
-
-
-async def _request(body: dict[str, object], settings: Settings) -> str:
-    from aiohttp import ClientError, ClientTimeout
-
-    headers = {
-        "Authorization": f"Bearer {settings.litellm_api_key.get_secret_value()}",
-        "Content-Type": "application/json",
-        **telemetry.headers(),
-    }
-    try:
-        async with runtime.http().post(
-            f"{endpoint(settings.litellm_base_url)}/rerank",
-            data=json.dumps(body, ensure_ascii=False).encode(),
-            headers=headers,
-            timeout=ClientTimeout(TIMEOUT_SECONDS),
-        ) as response:
-            status, text = response.status, await response.text(errors="replace")
-    except (ClientError, TimeoutError, OSError) as error:
-        raise Problem(
-            "rerank_unavailable", f"The reranking endpoint does not answer: {type(error).__name__}."
-        ) from error
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Problem("rerank_unavailable", f"The reranking endpoint answered {status}.")
-    if status != HTTPStatus.OK:
-        excerpt = storable(text[:ERROR_EXCERPT])
-        raise Problem("rerank_rejected", f"The reranking endpoint answered {status}: {excerpt}")
-    return text
+    answer = await post(
+        "/rerank",
+        body,
+        settings,
+        timeout_seconds=TIMEOUT_SECONDS,
+        named="reranking",
+        unavailable="rerank_unavailable",
+        rejected="rerank_rejected",
+    )
+    return _scores(answer, len(texts))
 
 
 def _scores(text: str, count: int) -> list[float]:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from shared import telemetry
-from shared.embeddings import endpoint
+from shared.model_endpoint import endpoint
 from shared.runtime import runtime
 from shared.settings import Settings
 from shared.text import Cleaner, storable

@@ -6,8 +6,8 @@ import time
 from http import HTTPStatus
 
 from shared import logs
-from shared.embeddings import endpoint
 from shared.events import Event, clock
+from shared.model_endpoint import endpoint
 from shared.runtime import runtime
 from shared.settings import get_settings
 
