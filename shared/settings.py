@@ -106,7 +106,7 @@ class Settings(BaseSettings):
             raise ValueError(f"must be below CHUNK_SIZE_TOKENS, which is {size}")
         return tokens
 
-    @field_validator("embedding_tokenizer", mode="before")
+    @field_validator("embedding_tokenizer", "jwks_local_path", mode="before")
     @classmethod
     def _is_named(cls, path: object) -> object:
         return path or None

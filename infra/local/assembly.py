@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.local import environment
+from infra.local.manifests import ManifestError
 from infra.local.ports import BROKER, HOST, MODEL_SERVER, POSTGRES, REDIS
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.process import ChildProcess
@@ -75,7 +76,7 @@ def assemble(
         postgres=postgres,
         redis=redis,
         model_server=build.model_server() if MODEL_SERVER in ports else None,
-        migration=build.migration(),
+        migration=build.migration(manifests),
         broker=build.broker(manifests, folder),
         functions={name: build.function(service) for name, service in manifests.services.items()},
         sources={source.name: build.source(source) for source in manifests.sources},
@@ -101,10 +102,11 @@ class _Builder:
         secret = {"LITELLM_API_KEY": self._variables.secret["LITELLM_API_KEY"]}
         return self._process(MODEL_SERVER, ("python", "-m", "infra.local.model_server"), secret)
 
-    def migration(self) -> ChildProcess:
-        names = ("DATABASE_URL", "MIGRATION_DATABASE_URL")
-        secret = {name: self._variables.secret[name] for name in names}
-        return self._process("migrate", ("python", "-m", "alembic", "upgrade", "head"), secret)
+    def migration(self, manifests: Manifests) -> ChildProcess:
+        if manifests.migration is None:
+            raise ManifestError("there is no Job that migrates the database")
+        resolved = manifests.migration.environment(self._variables.config, self._variables.secret)
+        return self._process("migrate", manifests.migration.command, resolved)
 
     def broker(self, manifests: Manifests, folder: Path) -> ChildProcess:
         subscribers = {name: self.url(name) for name in manifests.services}

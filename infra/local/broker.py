@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,15 +111,13 @@ class Broker:
         return any(sub.counters.in_flight for _, sub in [*self._routes, *self._pings])
 
     def _of_trigger(self, trigger: Trigger) -> Subscription:
-        letters = trigger.delivery.dead_letter
-        return self._subscription(
-            trigger.name,
-            trigger.subscriber,
-            trigger.delivery,
-            dead_letter=None
-            if letters is None
-            else self._subscription(f"{trigger.name} (dead letter)", letters, Delivery()),
-        )
+        delivery = trigger.delivery
+        letters = None
+        if delivery.dead_letter is not None:
+            # As patiently as the event itself; what cannot be delivered there either is lost.
+            patience = replace(delivery, timeout=None, dead_letter=None)
+            letters = self._subscription(f"{trigger.name} (dead letter)", delivery.dead_letter, patience)
+        return self._subscription(trigger.name, trigger.subscriber, delivery, dead_letter=letters)
 
     def _of_ping(self, ping: PingSource) -> Subscription:
         # Not tried again: the next minute brings the next one.

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import sys
+from base64 import b64encode
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,6 +27,7 @@ _SUCCESS = range(200, 300)
 # A subscriber may ask for patience, but not without end.
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _ERROR_BODY_BYTES = 1024
+_ERROR_DATA_CHARS = 1024
 
 
 @dataclass(slots=True)
@@ -114,7 +116,11 @@ class Subscription:
         log("dropped", self.name, event, outcome, attempt=attempt)
         if self._dead_letter is not None:
             # The extensions that Knative adds to a dead letter.
-            extensions = {"knativeerrordest": self._url, "knativeerrorcode": str(outcome.status or 0)}
+            extensions = {
+                "knativeerrordest": self._url,
+                "knativeerrorcode": str(outcome.status or 0),
+                "knativeerrordata": b64encode(outcome.detail.encode())[:_ERROR_DATA_CHARS].decode(),
+            }
             await self._dead_letter.deliver(event.extended(extensions))
         return False
 

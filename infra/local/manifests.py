@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
 _CLUSTER_LOCAL = ("networking.knative.dev/visibility", "cluster-local")
 _KUSTOMIZATION_FIELDS = frozenset({"apiVersion", "kind", "namespace", "resources"})
-# Kinds that mean nothing outside a cluster.
-_CLUSTER_ONLY = frozenset({"Namespace", "ConfigMap", "ServiceAccount", "Secret"})
+# Kinds that mean nothing outside a cluster: on a laptop the functions are one user's processes on the loopback interface.
+_CLUSTER_ONLY = frozenset(
+    {
+        "/ConfigMap",  # infra/local/environment.py stands for it, and for the Secret
+        "/Namespace",
+        "/ServiceAccount",
+        "eventing.knative.dev/EventPolicy",
+        "networking.k8s.io/NetworkPolicy",
+        "policy/PodDisruptionBudget",
+        "serving.knative.dev/DomainMapping",
+    }
+)
 # Knative's limit for a Revision that names none (config-defaults revision-timeout-seconds).
 _DEFAULT_TIMEOUT_SECONDS = 300.0
 
@@ -139,17 +149,20 @@ class ContainerSource:
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """Everything of one kustomization that runs on a laptop too."""
+    """Everything of one kustomization that runs on a laptop too; `migration` is the Job that runs before anything else."""
 
     services: Mapping[str, Service]
     triggers: tuple[Trigger, ...]
     pings: tuple[PingSource, ...]
     sources: tuple[ContainerSource, ...]
+    migration: Container | None
 
 
 @dataclass(slots=True)
 class _Collected:
     namespace: str
+    broker: _Node | None = None
+    migration: Container | None = None
     broker_delivery: Delivery = field(default_factory=Delivery)
     services: dict[str, Service] = field(default_factory=dict)
     triggers: list[_Node] = field(default_factory=list)
@@ -213,10 +226,14 @@ def load(directory: Path) -> Manifests:
     found = _Collected(namespace=kustomization.text("namespace", "default"))
     for node in _objects(directory, kustomization):
         _collect(found, node)
+    if found.broker is not None:
+        found.broker_delivery = _delivery(found.broker, Delivery(), found)
     triggers = tuple(_trigger(node, found) for node in found.triggers)
     pings = tuple(_ping(node, found) for node in found.pings)
     sources = tuple(_source(node, found) for node in found.sources)
-    return Manifests(services=found.services, triggers=triggers, pings=pings, sources=sources)
+    return Manifests(
+        services=found.services, triggers=triggers, pings=pings, sources=sources, migration=found.migration
+    )
 
 
 def _kustomization(directory: Path) -> _Node:
@@ -243,22 +260,27 @@ def _objects(directory: Path, kustomization: _Node) -> Iterator[_Node]:
 
 
 def _collect(found: _Collected, node: _Node) -> None:
-    kind = f"{node.text('apiVersion').split('/')[0]}/{node.text('kind')}"
+    group, slash, _ = node.text("apiVersion").partition("/")
+    kind = f"{group if slash else ''}/{node.text('kind')}"
     if kind == "serving.knative.dev/Service":
         service = _service(node)
         if service.name in found.services:
             raise ManifestError(f"{node.where}: a second Service {service.name}")
         found.services[service.name] = service
     elif kind == "eventing.knative.dev/Broker":
-        spec = node.child("spec") if "spec" in node else _Node({}, node.where)
-        found.broker_delivery = _delivery(spec, Delivery(), None)
+        # Its dead-letter sink may be a Service that comes later.
+        found.broker = node.child("spec") if "spec" in node else None
     elif kind == "eventing.knative.dev/Trigger":
         found.triggers.append(node)
     elif kind == "sources.knative.dev/PingSource":
         found.pings.append(node)
     elif kind == "sources.knative.dev/ContainerSource":
         found.sources.append(node)
-    elif node.text("kind") not in _CLUSTER_ONLY:
+    elif kind == "batch/Job":
+        if found.migration is not None:
+            raise ManifestError(f"{node.where}: the local stack runs one Job, the migration")
+        found.migration = _container(node.child("spec").child("template").child("spec"))
+    elif kind not in _CLUSTER_ONLY:
         raise ManifestError(f"{node.where}: the local stack does not know {kind}")
 
 
@@ -314,7 +336,7 @@ def _trigger(node: _Node, found: _Collected) -> Trigger:
     )
 
 
-def _delivery(spec: _Node, default: Delivery, found: _Collected | None) -> Delivery:
+def _delivery(spec: _Node, default: Delivery, found: _Collected) -> Delivery:
     if "delivery" not in spec:
         return default
     node = spec.child("delivery").refuse("retryAfterMax", "format")
@@ -337,7 +359,7 @@ def _seconds(node: _Node, key: str) -> float:
         raise ManifestError(f"{node.where}.{key}: {error}") from error
 
 
-def _destination(node: _Node, found: _Collected | None) -> Destination:
+def _destination(node: _Node, found: _Collected) -> Destination:
     uri = node.text("uri", "")
     if "ref" not in node:
         if not uri.startswith(("http://", "https://")):
@@ -349,7 +371,7 @@ def _destination(node: _Node, found: _Collected | None) -> Destination:
         return Destination(broker=name, uri=uri)
     if kind != "Service" or not ref.text("apiVersion").startswith("serving.knative.dev/"):
         raise ManifestError(f"{ref.where}: the local stack delivers to Knative Services, not to {kind}")
-    if found is None or name not in found.services:
+    if name not in found.services:
         raise ManifestError(f"{ref.where}: there is no Service {name!r}")
     return Destination(service=name, uri=uri)
 

@@ -36,6 +36,8 @@ DEFAULTS: dict[str, int] = {
     "inference-heavy": 8012,
     "retrieval": 8013,
     "embedding": 8014,
+    "dead-letters": 8015,
+    "maintenance": 8016,
 }
 
 _OFFSET = "PORT_OFFSET"

@@ -33,6 +33,7 @@ from tests.functions.upstream import Upstream, misbehaving
 from tests.support import ISSUED, PASSWORDS, TEST_ENVIRONMENT, Database
 
 SOURCES = {
+    "bury": "functions/dead_letters/main.py",
     "chat": "functions/chat/main.py",
     "embed": "functions/embedding/main.py",
     "health": "functions/health/main.py",
@@ -41,6 +42,7 @@ SOURCES = {
     "sweep": "functions/inference/main.py",
     "ingest": "functions/ingestion/main.py",
     "ingestion": "functions/ingestion/main.py",
+    "maintain": "functions/maintenance/main.py",
     "probe": "functions/routing/main.py",
     "openai_api": "functions/openai_api/main.py",
     "retrieval": "functions/retrieval/main.py",

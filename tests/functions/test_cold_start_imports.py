@@ -29,6 +29,7 @@ NEEDED_LATER = (
 )
 ENTRY_POINTS = [
     ("functions/chat/main.py", "chat"),
+    ("functions/dead_letters/main.py", "bury"),
     ("functions/embedding/main.py", "embed"),
     ("functions/health/main.py", "health"),
     ("functions/identity/main.py", "identity"),
@@ -36,6 +37,7 @@ ENTRY_POINTS = [
     ("functions/inference/main.py", "sweep"),
     ("functions/ingestion/main.py", "ingest"),
     ("functions/ingestion/main.py", "ingestion"),
+    ("functions/maintenance/main.py", "maintain"),
     ("functions/retrieval/main.py", "retrieval"),
     ("functions/routing/main.py", "probe"),
     ("functions/routing/main.py", "routing"),

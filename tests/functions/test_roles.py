@@ -15,7 +15,7 @@ from tests.functions.platform import Platform
 ROLES = ("platform_admin", "tenant_admin", "member", "viewer", "auditor", "service")
 ANYONE = "anyone"
 """Whoever has a good token or key, whatever the roles."""
-EVENT_FUNCTIONS = {"embed", "infer", "ingest", "probe", "sweep"}
+EVENT_FUNCTIONS = {"bury", "embed", "infer", "ingest", "maintain", "probe", "sweep"}
 PUBLIC = {("GET", "/health"), ("GET", "/saml/metadata")}
 DEFAULT_ROLE = "member"
 JSON = {"Content-Type": "application/json"}

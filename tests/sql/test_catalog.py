@@ -93,6 +93,8 @@ def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_
         "inference.sweep", "inference.renew", "rag.sweep_documents", "rag.sweep_embeddings", "budget.expire",
         # Finds out whose an object of a bucket is.
         "rag.bucket_target",
+        # Forgets what is of no use any more, whosever it was.
+        "ops.maintain",
         # A model belongs to no tenant.
         "routing.claim_probes", "routing.report_probe",
     }  # fmt: skip

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from uuid import uuid4
+from datetime import datetime
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -22,7 +23,9 @@ class Source:
         self._broker = platform.stack.urls["broker"]
         self.tenant = platform.new_tenant()
 
-    async def send(self, text: str, *, id_: str, structured: bool = False, tenant: str | None = None) -> str:
+    async def send(
+        self, text: str, *, id_: str, structured: bool = False, tenant: str | None = None, **extensions: str
+    ) -> str:
         """Send `crm.md` in an event; return `delivered` or `dropped` once the broker is done with it."""
         before = await self._counters()
         attributes = {
@@ -31,6 +34,7 @@ class Source:
             "source": "/crm/exports",
             "type": "com.enterprise-agents.ingestion.submitted.v1",
             "tenantid": str(self.tenant) if tenant is None else tenant,
+            **extensions,
         }
         data = {"name": "crm.md", "collection": "crm", "content": text}
         if structured:
@@ -53,6 +57,21 @@ class Source:
         async with self._session.get(self._broker + "/status") as response:
             counters = (await response.json())["triggers"][TRIGGER]
         return {name: int(counters[name]) for name in ("delivered", "dropped")}
+
+    async def dead_letter(self, before: datetime | None = None) -> tuple[UUID, datetime, int, str, dict[str, str]]:
+        """Return id, time, status, error and extensions of the tenant's dead letter, when it died later than that."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            found = self._platform.query(
+                "SELECT id, died_at, last_status, last_error, extensions FROM events.dead_letters"
+                " WHERE tenant_id = %s AND died_at > coalesce(%s::timestamptz, '-infinity')",
+                [self.tenant, before],
+            )
+            if found:
+                [letter] = found
+                return letter
+            await asyncio.sleep(POLL_SECONDS)
+        raise AssertionError(self._platform.tail("broker", "dead-letters", "relay"))
 
     async def document(self) -> tuple[int, str]:
         """Return version and text of what is stored, when it is indexed."""
@@ -101,3 +120,17 @@ async def test_an_event_that_can_never_be_used_is_dropped_at_once(
 ) -> None:
     assert await source.send(text, id_=str(uuid4()), tenant=tenant) == "dropped"
     assert platform.query("SELECT count(*) FROM rag.documents WHERE tenant_id = %s", [source.tenant]) == [(0,)]
+
+
+async def test_an_event_that_its_consumer_refuses_is_a_dead_letter_and_so_again_when_it_is_sent_again(
+    platform: Platform, source: Source
+) -> None:
+    both = "https://files.example.com/crm.md"
+    assert await source.send("Here, and elsewhere.", id_="7", dataref=both) == "dropped"
+    letter, died_at, status, error, extensions = await source.dead_letter()
+    assert (status, extensions) == (422, {"originsource": "/crm/exports", "originid": "7", "dataref": both})
+    assert platform.stack.urls["ingestion-worker"] in error
+    assert '"code":"invalid_request"' in error.replace(" ", "")
+    platform.query("SELECT events.replay(%s)", [letter])
+    again, _, *told = await source.dead_letter(died_at)
+    assert (again, told) == (letter, [status, error, extensions])

@@ -61,7 +61,8 @@ CREATE TABLE events.dead_letters (
   died_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX dead_letters_tenant ON events.dead_letters (tenant_id, died_at);
-COMMENT ON TABLE events.dead_letters IS 'Events that no broker accepted, and jobs that ran out of attempts, with the last error. events.replay sends one again.';
+COMMENT ON TABLE events.dead_letters IS 'Events that no broker accepted or could deliver, and jobs that ran out of attempts, with the last error. events.replay sends one again.';
+COMMENT ON COLUMN events.dead_letters.attempts IS 'How often a relay posted the event, or the job was tried; 0 where the broker accepted it and gave up.';
 COMMENT ON COLUMN events.dead_letters.last_status IS 'The HTTP status of the last answer; NULL when nobody answered, and for a job.';
 COMMENT ON COLUMN events.dead_letters.last_error IS 'The beginning of the last answer''s body, or why there was none.';
 

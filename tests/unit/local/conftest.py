@@ -56,6 +56,18 @@ spec:
   sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: worker}, uri: /tick}
 """
 
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {name: migrate}
+spec:
+  template:
+    spec:
+      containers:
+        - image: platform
+          command: [python, -m, alembic, upgrade, head]
+"""
+
 SOURCE = """
 apiVersion: sources.knative.dev/v1
 kind: ContainerSource

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -150,6 +151,7 @@ async def test_a_dropped_event_goes_to_the_dead_letter_sink_and_says_why(
     assert letters.requests[0]["ce-id"] == "e1"
     assert letters.requests[0]["ce-knativeerrorcode"] == "422"
     assert letters.requests[0]["ce-knativeerrordest"] == url
+    assert b64decode(letters.requests[0]["ce-knativeerrordata"]) == b"because"
 
 
 async def test_a_services_concurrency_is_never_exceeded(session: aiohttp.ClientSession, serve: Serve) -> None:

@@ -6,7 +6,7 @@ import pytest
 from infra.local.assembly import MANIFESTS
 from infra.local.manifests import Delivery, Destination, ManifestError, load
 from infra.local.ports import DEFAULTS
-from tests.unit.local.conftest import BROKER, PING, SERVICE, SOURCE, TRIGGER
+from tests.unit.local.conftest import BROKER, JOB, PING, SERVICE, SOURCE, TRIGGER
 
 Kustomization = Callable[..., Path]
 
@@ -56,6 +56,23 @@ def test_a_dead_letter_sink_is_a_destination(kustomization: Kustomization) -> No
     assert trigger.delivery.dead_letter == Destination(uri="http://letters/")
 
 
+def test_the_brokers_dead_letter_sink_may_be_a_service_that_comes_later(kustomization: Kustomization) -> None:
+    trigger = "\n".join(line for line in TRIGGER.splitlines() if "delivery" not in line)
+    sink = "deadLetterSink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: worker}}"
+    broker = BROKER.replace("retry: 2", f"retry: 2, {sink}")
+    (read,) = load(kustomization(broker, trigger, SERVICE)).triggers
+    assert read.delivery.dead_letter == Destination(service="worker")
+    with pytest.raises(ManifestError, match="there is no Service 'nobody'"):
+        load(kustomization(broker.replace("name: worker", "name: nobody"), trigger, SERVICE))
+
+
+def test_the_job_that_migrates_is_read(kustomization: Kustomization) -> None:
+    assert load(kustomization(SERVICE)).migration is None
+    migration = load(kustomization(JOB)).migration
+    assert migration is not None
+    assert migration.command == ("python", "-m", "alembic", "upgrade", "head")
+
+
 def test_ping_source_has_schedule_data_and_knatives_source(kustomization: Kustomization) -> None:
     (ping,) = load(kustomization(PING, SERVICE)).pings
     assert ping.schedule.minutes == frozenset(range(0, 60, 5))
@@ -88,6 +105,9 @@ def test_container_source_has_command_sink_and_extensions(kustomization: Kustomi
         ),
         (SERVICE.replace("configMapRef", "secretRef"), "secretRef: the local stack cannot"),
         (SERVICE, "a second Service worker"),
+        (f"{JOB}---{JOB}", "one Job, the migration"),
+        (JOB.replace("batch/v1", "example.com/v1"), "does not know example.com/Job"),
+        ("apiVersion: v1\nkind: Service\n", "does not know /Service"),
         ("apiVersion: flows.knative.dev/v1\nkind: Sequence\n", "does not know flows.knative.dev/Sequence"),
         ("kind: Sequence\n", "apiVersion is missing"),
         ("a: [", "expected"),
@@ -96,6 +116,25 @@ def test_container_source_has_command_sink_and_extensions(kustomization: Kustomi
 def test_what_cannot_be_honoured_is_an_error(kustomization: Kustomization, document: str, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         load(kustomization(SERVICE, document))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "v1 ConfigMap",
+        "v1 Namespace",
+        "v1 ServiceAccount",
+        "eventing.knative.dev/v1alpha1 EventPolicy",
+        "networking.k8s.io/v1 NetworkPolicy",
+        "policy/v1 PodDisruptionBudget",
+        "serving.knative.dev/v1beta1 DomainMapping",
+    ],
+)
+def test_what_means_nothing_on_a_laptop_is_left_out(kustomization: Kustomization, kind: str) -> None:
+    version, _, name = kind.partition(" ")
+    assert load(kustomization(SERVICE, f"apiVersion: {version}\nkind: {name}\n")) == load(kustomization(SERVICE))
+    with pytest.raises(ManifestError, match=f"does not know example.com/{name}"):
+        load(kustomization(SERVICE, f"apiVersion: example.com/v1\nkind: {name}\n"))
 
 
 def test_a_kustomization_that_changes_its_resources_is_refused(kustomization: Kustomization) -> None:
