@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import sys
 
 import psycopg
@@ -22,9 +23,13 @@ READ = ("environment", "database_url")
 """The variables of the platform that a relay reads."""
 
 
-def http_session() -> ClientSession:
-    """Return the client of the sink; how many posts go on at once is the relay's to decide."""
-    return ClientSession(timeout=ClientTimeout(POST_TIMEOUT_SECONDS), connector=TCPConnector(limit=0))
+def http_session(authorities: str | None = None) -> ClientSession:
+    """Return the client of the sink; how many posts go on at once is the relay's to decide.
+
+    `authorities` are the certificates, in PEM, of those who may have signed the sink's; None for those that everybody knows.
+    """
+    trusted = ssl.create_default_context(cadata=authorities) if authorities else True
+    return ClientSession(timeout=ClientTimeout(POST_TIMEOUT_SECONDS), connector=TCPConnector(limit=0, ssl=trusted))
 
 
 async def listen(dsn: str, wake: asyncio.Event) -> None:
@@ -56,7 +61,7 @@ async def main() -> None:
     overrides = json.loads(os.environ.get("K_CE_OVERRIDES") or "{}").get("extensions", {})
     dsn = get_settings().database_dsn()
     database = await Database(dsn, pool_size=2).open()
-    async with http_session() as session:
+    async with http_session(os.environ.get("K_CA_CERTS")) as session:
         relay = Relay(database, session, sink, overrides)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, relay.stop)

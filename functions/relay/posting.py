@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientConnectorError, ClientError, ClientSession, ConnectionTimeoutError
 
 from shared.text import storable
 
+TOKEN = Path("/oidc/token")
+"""Where Knative mounts the relay's token for a sink that authenticates senders; it is renewed there."""
 ACCEPTED = range(200, 300)
 UNSENDABLE = 400
 EXCERPT_CHARS = 500
@@ -56,11 +59,22 @@ def attributes(event: dict[str, Any], overrides: dict[str, str]) -> dict[str, st
     return headers | {f"ce-{name}": str(value) for name, value in extensions.items()}
 
 
+def authorization() -> dict[str, str]:
+    """Return the header by which a sink knows the relay, where it asks who sends."""
+    try:
+        return {"Authorization": f"Bearer {TOKEN.read_text().strip()}"}
+    except FileNotFoundError:
+        return {}
+
+
 async def post(session: ClientSession, sink: str, event: dict[str, Any], overrides: dict[str, str]) -> Outcome:
     """Post an event; whatever happens is an outcome."""
     try:
         async with session.post(
-            sink, data=event["data"].encode(), headers=attributes(event, overrides), allow_redirects=False
+            sink,
+            data=event["data"].encode(),
+            headers=attributes(event, overrides) | authorization(),
+            allow_redirects=False,
         ) as response:
             if response.status in ACCEPTED:
                 return Outcome(event, response.status)

@@ -5,18 +5,26 @@ import json
 import logging
 import os
 import signal
+import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
-from functions.relay import relaying
+from functions.relay import posting, relaying
 from functions.relay.main import http_session, listen
 from functions.relay.posting import seconds_to_wait
 from functions.relay.relaying import Relay
@@ -54,8 +62,8 @@ class Sink:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
@@ -158,6 +166,71 @@ def waiting(database: Database) -> int:
     """Return how many events are in the outbox."""
     with database.connect() as operator:
         return int(operator.value("SELECT count(*) FROM events.outbox"))
+
+
+async def test_a_sink_that_asks_who_sends_gets_the_token_that_knative_mounts_and_renews(
+    database: Database,
+    tenants: tuple[UUID, UUID],
+    sink: Sink,
+    make_relay: MakeRelay,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(posting, "TOKEN", tmp_path / "token")
+    async with running(await make_relay(sink.url)):
+        for token in (None, "first", "second"):
+            if token:
+                (tmp_path / "token").write_text(f"{token}\n")
+            emit(database, tenants[0], 1)
+            await until(lambda: not waiting(database))
+    assert [headers.get("authorization") for headers, _ in sink.received] == [None, "Bearer first", "Bearer second"]
+
+
+def certificate(folder: Path) -> str:
+    """Write key and certificate of 127.0.0.1, signed by itself, into one file; return the certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sink")])
+    day = timedelta(days=1)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - day)
+        .not_valid_after(datetime.now(UTC) + day)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "sink.pem").write_bytes(private + made)
+    return made.decode()
+
+
+async def test_a_sink_with_tls_is_trusted_by_the_certificates_that_knative_names(tmp_path: Path) -> None:
+    authority = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "sink.pem")
+    sink = Sink()
+    await sink.start(context)
+    url = sink.url.replace("http:", "https:")
+    event = {
+        "id": UUID(int=1),
+        "source": "/test",
+        "type": "any",
+        "subject": "1",
+        "created_at": datetime.now(UTC),
+        "extensions": {},
+        "data": "{}",
+    }
+    async with http_session(authority) as trusting, http_session() as wary:
+        assert (await posting.post(trusting, url, event, {})).accepted
+        refused = await posting.post(wary, url, event, {})
+    sink.stop()
+    assert (refused.status, refused.error) == (None, "ClientConnectorCertificateError")
+    assert len(sink.received) == 1
 
 
 async def test_events_are_posted_in_binary_mode_and_leave_the_outbox(
