@@ -1,25 +1,44 @@
-import shutil
-import subprocess
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from infra.local.assembly import MANIFESTS, ROOT
 from tests.manifests.crd import Schema, schemas
+from tests.manifests.rendering import FOLDERS, Object, rendered
 
-CRDS = ROOT.parent / "shared" / "knative-crds"
+SECRETS = {
+    "enterprise-agents": set(
+        re.findall(r"^#   ([A-Z0-9_]+) ", (MANIFESTS / "configmap.yaml").read_text(), re.MULTILINE)
+    ),
+    "enterprise-agents-tls": {"tls.crt", "tls.key"},
+}
+"""The keys of the Secrets, which are made outside of this repository, as the manifests tell of them."""
 
-Object = dict[str, Any]
+
+def _beside_the_checkout() -> Iterator[Path]:
+    """Yield where Knative's CRDs may lie: beside this checkout, or, from a work tree, beside the main one."""
+    yield ROOT.parent / "shared" / "knative-crds"
+    pointer = ROOT / ".git"
+    if pointer.is_file():
+        common = Path(pointer.read_text().removeprefix("gitdir:").strip())
+        yield common.parents[2].parent / "shared" / "knative-crds"
 
 
 @pytest.fixture(scope="session")
-def crds() -> dict[tuple[str, str], Schema]:
+def found_crds() -> dict[tuple[str, str], Schema] | None:
+    """The schemas of Knative's resources by (apiVersion, kind), where they are at hand."""
+    return next((schemas(folder) for folder in _beside_the_checkout() if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def crds(found_crds: dict[tuple[str, str], Schema] | None) -> dict[tuple[str, str], Schema]:
     """The schemas of Knative's resources by (apiVersion, kind)."""
-    if not CRDS.is_dir():
+    if found_crds is None:
         pytest.skip("Knative's CRDs are not beside this repository (../shared/knative-crds)")
-    return schemas(CRDS)
+    return found_crds
 
 
 @pytest.fixture(scope="session")
@@ -34,15 +53,16 @@ def objects() -> dict[str, Object]:
     return found
 
 
-@pytest.fixture(scope="session")
-def rendered() -> list[Object]:
-    """What `kubectl kustomize` makes of the base."""
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
-    done = subprocess.run([kubectl, "kustomize", str(MANIFESTS)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+@pytest.fixture(params=list(FOLDERS))
+def documents(request: pytest.FixtureRequest) -> list[Object]:
+    """What each kustomization renders, one after the other; a copy that the test may change."""
+    return rendered(request.param)
+
+
+@pytest.fixture
+def base() -> list[Object]:
+    """What the base renders; a copy that the test may change."""
+    return rendered("base")
 
 
 def files_on_disk() -> set[Path]:

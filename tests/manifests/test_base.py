@@ -3,8 +3,6 @@
 import ast
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,19 +13,30 @@ from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
 from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED
 from shared.settings import Settings
-from tests.manifests.conftest import Object, files_on_disk
+from tests.manifests.conftest import SECRETS, files_on_disk
+from tests.manifests.rendering import Object, containers, kustomize, title
 
 LOADED = load(MANIFESTS)
+assert LOADED.migration is not None
 SERVICES = sorted(LOADED.services)
+CONTAINERS = [
+    *(service.container for service in LOADED.services.values()),
+    *(source.container for source in LOADED.sources),
+    LOADED.migration,
+]
 INFERENCE = {tier: f"inference-{tier}" for tier in ("light", "standard", "heavy")}
 # Answer when the work is done, so that the first byte may take as long as the whole.
 EVENT_DRIVEN = sorted(
     {trigger.subscriber.service or "" for trigger in LOADED.triggers}
     | {ping.sink.service or "" for ping in LOADED.pings}
+    | {trigger.delivery.dead_letter.service or "" for trigger in LOADED.triggers if trigger.delivery.dead_letter}
 )
+RUN_BESIDE_SERVICES = ["ContainerSource/relay", "Job/migrate-release"]
 # Knative's default limit, revision-timeout max (config-defaults).
 LONGEST_TIMEOUT_SECONDS = 600
 HEARTBEAT_SECONDS = 15
+USER = 65532
+"""The image's."""
 
 
 def pod(document: Object) -> Object:
@@ -138,7 +147,7 @@ def test_a_service_is_probed_where_the_function_answers(objects: dict[str, Objec
     assert spec["livenessProbe"]["httpGet"] == {"path": "/health/live"}
 
 
-@pytest.mark.parametrize("name", [*(f"Service/{name}" for name in SERVICES), "ContainerSource/relay"])
+@pytest.mark.parametrize("name", [*(f"Service/{name}" for name in SERVICES), *RUN_BESIDE_SERVICES])
 def test_a_container_is_bounded_and_has_no_rights(objects: dict[str, Object], name: str) -> None:
     spec = container(objects[name])
     assert spec["image"] == "enterprise-agent-platform"
@@ -147,18 +156,26 @@ def test_a_container_is_bounded_and_has_no_rights(objects: dict[str, Object], na
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     assert pod(objects[name])["automountServiceAccountToken"] is False
 
 
-def test_variables_are_ones_the_platform_reads(objects: dict[str, Object]) -> None:
+UNSET = {"DEBUG": "on in dev, off elsewhere, and refused in prod"}
+"""Variables that are no secret and stand in no manifest, each with the reason."""
+
+
+def test_every_variable_is_one_the_platform_reads_and_the_reverse(objects: dict[str, Object]) -> None:
     known = {name.upper() for name in Settings.model_fields}
-    launcher = {"FUNCTION_SOURCE", "FUNCTION_TARGET"}
-    assert set(objects["ConfigMap/enterprise-agents"]["data"]) <= known
-    for service in LOADED.services.values():
-        assert {variable.name for variable in service.container.variables} <= known | launcher
+    config = set(objects["ConfigMap/enterprise-agents"]["data"])
+    assert config <= known
+    assert known - config == set(UNSET) | (SECRETS["enterprise-agents"] & known)
+    named = {variable.name for container in CONTAINERS for variable in container.variables}
+    assert named <= known | {"FUNCTION_SOURCE", "FUNCTION_TARGET"}
+    assert SECRETS["enterprise-agents"] & known <= named
 
 
 def test_the_config_map_holds_no_secret(objects: dict[str, Object]) -> None:
@@ -188,6 +205,7 @@ def test_config_values_are_valid_settings(objects: dict[str, Object], monkeypatc
 
 SECRET = {
     "DATABASE_URL": "postgresql://app:made-up@postgres:5432/enterprise_agents",
+    "MIGRATION_DATABASE_URL": "postgresql://owner:made-up@postgres:5432/enterprise_agents",
     "RELAY_DATABASE_URL": "postgresql://relay:made-up@postgres:5432/enterprise_agents",
     "REDIS_URL": "rediss://:made-up@redis:6379/0",
     "LITELLM_API_KEY": "sk-made-up",
@@ -222,40 +240,37 @@ def test_a_source_may_start_in_production(objects: dict[str, Object], monkeypatc
     assert guards.problems(settings, read=("database_url",)) == []
 
 
+def test_the_migration_has_a_login_of_its_own(objects: dict[str, Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LOADED.migration is not None
+    settings = in_cluster(LOADED.migration, objects, monkeypatch)
+    assert settings.migration_url("postgresql") == SECRET["MIGRATION_DATABASE_URL"]
+    assert {v.secret_key for v in LOADED.migration.variables} == {"MIGRATION_DATABASE_URL"}
+    others = [c for c in CONTAINERS if c is not LOADED.migration]
+    assert "MIGRATION_DATABASE_URL" not in {v.secret_key for c in others for v in c.variables}
+
+
 def test_the_secrets_keys_are_those_that_the_config_map_tells_of() -> None:
-    containers = [service.container for service in LOADED.services.values()]
-    containers += [source.container for source in LOADED.sources]
-    named = {v.secret_key: v.optional for c in containers for v in c.variables if v.secret_key}
+    named = {v.secret_key: v.optional for c in CONTAINERS for v in c.variables if v.secret_key}
     assert {key for key, optional in named.items() if not optional} == set(SECRET)
     assert {key for key, optional in named.items() if optional} == {
         "DEV_JWT_SECRET",
         "S3_ACCESS_KEY_ID",
         "S3_SECRET_ACCESS_KEY",
     }
-    told = (MANIFESTS / "configmap.yaml").read_text()
-    assert all(f"#   {key} " in told for key in named)
+    assert set(named) == SECRETS["enterprise-agents"]
 
 
-def test_kustomize_puts_everything_into_one_namespace(rendered: list[Object], objects: dict[str, Object]) -> None:
-    assert len(rendered) == len(objects)
-    spaces = {document["metadata"].get("namespace") for document in rendered if document["kind"] != "Namespace"}
+def test_kustomize_puts_everything_into_one_namespace(base: list[Object], objects: dict[str, Object]) -> None:
+    assert sorted(map(title, base)) == sorted(objects)
+    spaces = {document["metadata"].get("namespace") for document in base if document["kind"] != "Namespace"}
     assert spaces == {"enterprise-agents"}
 
 
 def test_an_image_set_by_kustomize_reaches_every_container(tmp_path: Path) -> None:
-    kubectl = shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("kubectl is not installed")
     overlay = {
         "resources": [os.path.relpath(MANIFESTS, tmp_path)],
         "images": [{"name": "enterprise-agent-platform", "newName": "registry/x", "newTag": "1.2.3"}],
     }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-    done = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    images = [
-        container(document)["image"]
-        for document in yaml.safe_load_all(done.stdout)
-        if document["kind"] in {"Service", "ContainerSource"}
-    ]
-    assert images == ["registry/x:1.2.3"] * (len(SERVICES) + len(LOADED.sources))
+    images = [one["image"] for document in kustomize(tmp_path) for one in containers(document)]
+    assert images == ["registry/x:1.2.3"] * len(CONTAINERS)

@@ -1,0 +1,94 @@
+"""docs/deployment.md: what needs no cluster is run, and what needs one names folders, labels and Secrets that exist."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.local.assembly import ROOT
+from tests.manifests.conftest import SECRETS
+from tests.manifests.references import selects
+from tests.manifests.rendering import FOLDERS, kubectl, pod_template, rendered
+
+TEXT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+BLOCKS = [re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)]
+HERE, CLUSTER = "# run by tests/manifests/test_deployment.py\n", "# needs a cluster\n"
+COMMANDS = [
+    shlex.split(line)
+    for block in BLOCKS
+    if block.startswith(CLUSTER)
+    for line in block.removeprefix(CLUSTER).replace("\\\n", " ").splitlines()
+]
+
+
+def option(command: list[str], name: str) -> str | None:
+    return command[command.index(name) + 1] if name in command else None
+
+
+def labels(text: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in text.split(","))
+
+
+def test_each_command_says_whether_it_needs_a_cluster() -> None:
+    assert len(BLOCKS) > 5
+    assert [block for block in BLOCKS if not block.startswith((HERE, CLUSTER))] == []
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.startswith(HERE)])
+def test_what_needs_no_cluster_is_run(block: str) -> None:
+    path = os.pathsep.join((str(Path(kubectl()).parent), str(Path(sys.executable).parent), os.environ["PATH"]))
+    done = subprocess.run(
+        ["bash", "-euc", block], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "kind: Service" in done.stdout
+
+
+def test_what_is_applied_exists_and_is_everything_that_a_step_needs() -> None:
+    applied = [command for command in COMMANDS if command[:2] == ["kubectl", "apply"]]
+    kinds: list[set[str]] = []
+    for command in applied:
+        folder = ROOT / (option(command, "-k") or "")
+        [name] = [name for name, place in FOLDERS.items() if place == folder]
+        chosen = labels(option(command, "-l") or "") if option(command, "-l") else {}
+        kinds.append(
+            {
+                document["kind"]
+                for document in rendered(name)
+                if selects({"matchLabels": chosen}, document["metadata"].get("labels", {}))
+            }
+        )
+    assert kinds[:2] == [{"Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy"}, {"Job"}]
+    assert {"Service", "DomainMapping"} <= kinds[2]
+
+
+def test_the_migration_is_waited_for_by_a_label_that_its_pods_and_the_job_have() -> None:
+    [job] = [document for document in rendered("prod") if document["kind"] == "Job"]
+    template = pod_template(job)
+    assert template is not None
+    waited = [option(c, "-l") for c in COMMANDS if c[1] in {"wait", "logs"} and "-l" in c]
+    assert waited
+    for text in waited:
+        for found in (job["metadata"]["labels"], template["metadata"]["labels"]):
+            assert selects({"matchLabels": labels(text or "")}, found)
+
+
+def test_the_secrets_that_are_made_are_those_that_the_manifests_name() -> None:
+    made = {command[4]: command for command in COMMANDS if command[1:3] == ["create", "secret"]}
+    assert set(made) == set(SECRETS)
+    keys = set(re.findall(r"--from-literal=(\w+)=", " ".join(made["enterprise-agents"])))
+    optional = {"DEV_JWT_SECRET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}
+    assert keys == SECRETS["enterprise-agents"] - optional
+
+
+def test_the_hosts_that_are_asked_exist() -> None:
+    hosts = {document["metadata"]["name"] for document in rendered("eu-west-1") if document["kind"] == "DomainMapping"}
+    asked = {
+        re.sub(r"https?://([^/]+).*", r"\1", word) for c in COMMANDS if c[0] == "curl" for word in c if "://" in word
+    }
+    assert asked
+    assert asked <= hosts

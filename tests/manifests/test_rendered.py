@@ -1,0 +1,31 @@
+"""Every kustomization renders to objects that a cluster takes, and that agree with each other."""
+
+import pytest
+
+from tests.manifests.conftest import SECRETS
+from tests.manifests.references import broken
+from tests.manifests.rendering import FOLDERS, Object, rendered, title
+from tests.manifests.schemas import Schemas, invalid
+from tests.manifests.webhooks import refused
+
+
+def everything(documents: list[Object]) -> set[str]:
+    return {title(document) for document in documents}
+
+
+def test_every_object_is_valid_by_its_schema(documents: list[Object], found_crds: Schemas | None) -> None:
+    """Knative's kinds where its CRDs are at hand; Kubernetes' everywhere."""
+    assert [reason for document in documents for reason in invalid(document, found_crds)] == []
+
+
+def test_no_object_is_refused_by_a_webhook(documents: list[Object]) -> None:
+    assert [reason for document in documents for reason in refused(document)] == []
+
+
+def test_what_the_objects_name_exists(documents: list[Object]) -> None:
+    assert broken(documents, SECRETS) == []
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_overlay_leaves_nothing_of_the_base_out(name: str) -> None:
+    assert everything(rendered(name)) >= {title_ for title_ in everything(rendered("base")) if title_[:4] != "Job/"}
