@@ -77,11 +77,22 @@ def _variables(documents: list[Object], secrets: Mapping[str, Iterable[str]]) ->
                     yield f"{title(document)}: there is no ConfigMap {name}"
             for variable in container.get("env", ()):
                 for origin, ref in variable.get("valueFrom", {}).items():
-                    if ref["key"] not in known.get(origin, {}).get(ref["name"], ()):
+                    if origin in known and ref["key"] not in known[origin].get(ref["name"], ()):
                         yield f"{title(document)}: {variable['name']}: {ref['name']} has no key {ref['key']}"
-        tls = document.get("spec", {}).get("tls") if document["kind"] == "DomainMapping" else None
-        if tls and tls["secretName"] not in secrets:
-            yield f"{title(document)}: nobody tells of a Secret {tls['secretName']}"
+        for volume in (pod_template(document) or {"spec": {}})["spec"].get("volumes", ()):
+            if volume.get("configMap", {}).get("name", "enterprise-agents") not in maps:
+                yield f"{title(document)}: there is no ConfigMap {volume['configMap']['name']}"
+        for used in _secrets_mounted(document):
+            if used not in secrets:
+                yield f"{title(document)}: nobody tells of a Secret {used}"
+
+
+def _secrets_mounted(document: Object) -> Iterator[str]:
+    for volume in (pod_template(document) or {"spec": {}})["spec"].get("volumes", ()):
+        if "secret" in volume:
+            yield volume["secret"]["secretName"]
+    if document["kind"] == "DomainMapping" and "tls" in document["spec"]:
+        yield document["spec"]["tls"]["secretName"]
 
 
 def _refs(value: object, where: str = "") -> Iterator[tuple[str, Object]]:
