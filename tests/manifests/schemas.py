@@ -71,6 +71,12 @@ def _invalid_for_knative(document: Object, crds: Schemas) -> Iterator[str]:
     if document["kind"] == "ContainerSource":
         # A pod's template, as Kubernetes knows it: what becomes of it is a Deployment.
         yield from _invalid_for_kubernetes(_deployment(document))
+    if document["kind"] == "JobSink" and "job" in spec:
+        yield from _invalid_for_kubernetes({**spec["job"], **_job(document)})
+
+
+def _job(sink: Object) -> Object:
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": sink["metadata"]["name"]}}
 
 
 def _deployment(source: Object) -> Object:

@@ -160,6 +160,37 @@ def test_webhooks_refuse(base: list[Object], name: str, way: Way, value: object,
     assert any(message in reason for reason in found), found
 
 
+def job_sink(base: list[Object]) -> Object:
+    """Return a JobSink that runs what the migration runs."""
+    job = {"metadata": {}, "spec": named(base, "Job/migrate-release")["spec"]}
+    name = {"apiVersion": "sinks.knative.dev/v1alpha1", "kind": "JobSink", "metadata": {"name": "x"}}
+    return {**name, "spec": {"job": job}}
+
+
+JOB: Way = ("spec", "job", "spec", "template", "spec")
+
+
+@pytest.mark.parametrize(
+    ("way", "value", "message"),
+    [
+        ((*JOB, "containers", 0, "cmd"), [], "'cmd' was unexpected"),
+        ((*JOB, "restartPolicy"), "Always", "Never or OnFailure"),
+        ((*JOB, "containers", 0, "image"), GONE, "name and an image"),
+        ((*JOB, "containers", 0, "securityContext"), {}, "number of a user"),
+        (("spec", "job"), GONE, "job is missing"),
+        (("spec", "jobs"), {}, "unknown field jobs"),
+    ],
+)
+def test_mistakes_of_job_sinks_are_found(
+    base: list[Object], crds: Schemas, way: Way, value: object, message: str
+) -> None:
+    sink = job_sink(base)
+    assert [*refused(sink), *invalid(sink, crds)] == []
+    wrong = mistaken([sink], "JobSink/x", way, value)
+    found = [*refused(wrong), *invalid(wrong, crds)]
+    assert any(message in reason for reason in found), found
+
+
 def mapping(host: str) -> Object:
     ref = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "chat"}
     named = {"apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping", "metadata": {"name": host}}

@@ -252,6 +252,18 @@ def _source(document: Object) -> Iterator[str]:
             yield "a container has a name and an image"
 
 
+def _job_sink(document: Object) -> Iterator[str]:
+    job = document["spec"].get("job")
+    if job is None:
+        yield "job is missing"
+        return
+    if job["spec"]["template"]["spec"].get("restartPolicy") not in {"Never", "OnFailure"}:
+        yield "a Job's pods restart Never or OnFailure"
+    for container in containers(document):
+        if not container.get("name") or not container.get("image"):
+            yield "a container has a name and an image"
+
+
 def _domain(document: Object) -> Iterator[str]:
     name = document["metadata"]["name"]
     if not HOST.fullmatch(name) or name.endswith(".svc.cluster.local"):
@@ -278,6 +290,7 @@ RULES: dict[str, Callable[[Object], Iterator[str]]] = {
     "eventing.knative.dev/Trigger": _trigger,
     "eventing.knative.dev/Broker": _broker,
     "eventing.knative.dev/EventPolicy": _policy,
+    "sinks.knative.dev/JobSink": _job_sink,
     "sources.knative.dev/PingSource": _ping,
     "sources.knative.dev/ContainerSource": _source,
 }
