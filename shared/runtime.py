@@ -1,11 +1,12 @@
 """What one process shares between its requests: the database pool, the Redis and the HTTP client, made when first used."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from shared import telemetry
+from shared import sentinel, telemetry
 from shared.database import Database
 from shared.settings import get_settings
 
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 MAX_REDIS_CONNECTIONS = 1000
 """No bound that is ever reached: a request holds one for a moment, and all readers of streams share one."""
+
+
+def redis_client(url: str) -> Redis:
+    """Return a client of the Redis of a REDIS_URL: a server, or the primary that sentinels name."""
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,
+        "max_connections": MAX_REDIS_CONNECTIONS,
+    }
+    if urlsplit(url).scheme in sentinel.SCHEMES:
+        return sentinel.client(url, **options)
+    return Redis.from_url(url, **options)
 
 
 class Runtime:
@@ -36,13 +50,7 @@ class Runtime:
     def redis(self) -> Redis:
         """Return the client; it connects with its first command."""
         if self._redis is None:
-            self._redis = Redis.from_url(
-                get_settings().redis_url.get_secret_value(),
-                decode_responses=True,
-                socket_connect_timeout=2,
-                socket_timeout=5,
-                max_connections=MAX_REDIS_CONNECTIONS,
-            )
+            self._redis = redis_client(get_settings().redis_url.get_secret_value())
         return self._redis
 
     def http(self) -> "ClientSession":

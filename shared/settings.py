@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared import sentinel
+
 DEV_JWT_SECRET = "dev-only-jwt-secret-not-for-production"  # noqa: S105 - the published default; prod takes no such token
 DEFAULT_POOL_SIZE = 8
 """PgBouncer in transaction mode stands between many processes and the server."""
@@ -114,7 +116,11 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: SecretStr) -> SecretStr:
-        _check_scheme(url.get_secret_value(), "redis", "rediss", "unix")
+        scheme = urlsplit(url.get_secret_value()).scheme
+        if scheme in sentinel.SCHEMES:
+            sentinel.watched(url.get_secret_value())
+        elif scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must be a URL that begins with redis://, rediss://, unix:// or redis+sentinel://")
         return url
 
     @field_validator("cors_allowed_origins", "dataref_allowed_origins", mode="before")
