@@ -58,7 +58,7 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
+.PHONY: demo test test-litellm test-pgbouncer chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
 
 ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLECTION=name; URL=... TOKEN=... for another platform than make dev's)
 	@exec $(LOCAL) ingest
@@ -71,6 +71,9 @@ test: install install-node-sdk ## The whole test suite, but for what make test-l
 
 test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
 	@exec $(BIN)/pytest tests/litellm
+
+test-pgbouncer: install ## The stack's tests through PgBouncer in transaction mode; skipped where it is not installed
+	@exec env PGBOUNCER=1 $(BIN)/pytest tests/stack --ignore=tests/stack/test_failover.py $(ARGS)
 
 chaos: install ## kill -9 of each part at random moments of streaming turns, and deliveries that go astray (ROUNDS=20 SEED=... ARGS="-k redis")
 	@exec $(BIN)/pytest tests/chaos --ignore=tests/chaos/test_ingestion.py $(ARGS)

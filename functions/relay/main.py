@@ -10,11 +10,12 @@ import os
 import signal
 import ssl
 import sys
+from typing import Any
 
 import psycopg
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from functions.relay.relaying import POST_TIMEOUT_SECONDS, RECONNECT_SECONDS, Relay
+from functions.relay.relaying import POST_TIMEOUT_SECONDS, RECONNECT_SECONDS, UNHEARD_POLL_SECONDS, Relay
 from shared import guards, logs
 from shared.database import Database
 from shared.settings import get_settings
@@ -35,12 +36,15 @@ def http_session(authorities: str | None = None) -> ClientSession:
 async def listen(dsn: str, wake: asyncio.Event) -> None:
     """Set `wake` with every notification of the outbox, reconnecting for ever.
 
-    This is the one session-bound connection of the platform: behind PgBouncer it must go to the server itself, or the
-    relay lives on its poll.
+    This is the one session-bound connection of the platform. Through a pooler it would hear nothing, and leave a LISTEN to
+    whoever gets its session next: then this returns, and the relay lives on its poll.
     """
     while True:
         try:
             async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+                if await _is_pooled(connection):
+                    logs.info("listen_pooled")
+                    return
                 await connection.execute("LISTEN outbox")
                 # What was committed before is not announced.
                 wake.set()
@@ -49,6 +53,19 @@ async def listen(dsn: str, wake: asyncio.Event) -> None:
         except psycopg.Error as error:
             logs.warning("listen_failed", error=type(error).__name__)
         await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def _is_pooled(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Return whether statements run in another process than the one that was connected to, as behind PgBouncer."""
+    cursor = await connection.execute("SELECT pg_backend_pid()")
+    return await cursor.fetchone() != (connection.info.backend_pid,)
+
+
+async def hear(dsn: str, relay: Relay) -> None:
+    """Have the relay woken by notifications, or let it look more often where none can come."""
+    await listen(dsn, relay.wake)
+    relay.longest_poll = UNHEARD_POLL_SECONDS
+    relay.wake.set()
 
 
 async def main() -> None:
@@ -65,7 +82,7 @@ async def main() -> None:
         relay = Relay(database, session, sink, overrides)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, relay.stop)
-        listening = asyncio.create_task(listen(dsn, relay.wake))
+        listening = asyncio.create_task(hear(dsn, relay))
         logs.info("relay_started", sink=sink)
         try:
             await relay.run()

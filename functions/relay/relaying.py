@@ -24,6 +24,8 @@ LEASE = timedelta(seconds=30)
 """An event is posted as soon as it is claimed, so that a lease outlasts its post by far."""
 POLL_SECONDS = (0.05, 2.0)
 """The notification is a hint and may be missed: the outbox is looked at anyway, less and less often while it is empty."""
+UNHEARD_POLL_SECONDS = 0.25
+"""The longest where no notification can come."""
 PAUSE_SECONDS = (0.25, 2.0)
 """While the sink cannot be reached, one event after each pause finds out whether it is back."""
 MIN_WAIT_SECONDS = 0.01
@@ -52,6 +54,7 @@ class Relay:
         self._stopping = False
         self._ended = False
         self.wake = asyncio.Event()
+        self.longest_poll = POLL_SECONDS[1]
 
     def stop(self) -> None:
         """Claim no more; `run` returns when what is in flight is settled."""
@@ -89,7 +92,7 @@ class Relay:
             limit = 1 if pause else min(BATCH, room)
             try:
                 claimed = await self._claim(limit)
-                poll = POLL_SECONDS[0] if claimed else min(2 * poll, POLL_SECONDS[1])
+                poll = POLL_SECONDS[0] if claimed else min(2 * poll, self.longest_poll)
                 wait = 0.0 if claimed == limit else poll if claimed else min(poll, await self._next_due())
             except Problem as problem:
                 logs.warning("outbox_unreachable", code=problem.code)

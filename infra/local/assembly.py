@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from infra.local import environment
 from infra.local.manifests import ManifestError
-from infra.local.ports import BROKER, HOST, MODEL_SERVER, POSTGRES, REDIS
+from infra.local.pgbouncer import STATISTICS_ROLE, Pgbouncer
+from infra.local.ports import BROKER, HOST, MODEL_SERVER, PGBOUNCER, POSTGRES, REDIS
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.process import ChildProcess
 from infra.local.redis import EmbeddedRedis
@@ -25,19 +26,24 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "knative" / "base"
 
+_ROLES = (environment.FUNCTIONS_ROLE, environment.RELAY_ROLE)
+
 # A function with an open stream would wait for its end; on a laptop Ctrl-C means now.
 _STOP_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Everything that a stack starts; `postgres`, `redis` and `model_server` are None where a real one is.
+    """Everything that a stack starts.
+
+    `postgres`, `redis` and `model_server` are None where a real one is, `pgbouncer` where none stands before PostgreSQL.
 
     `functions` are the Services by name, `sources` the ContainerSources, `urls` where each part is reached.
     """
 
     connections: Connections
     postgres: EmbeddedPostgres | None
+    pgbouncer: Pgbouncer | None
     redis: EmbeddedRedis | None
     model_server: ChildProcess | None
     migration: ChildProcess
@@ -47,9 +53,11 @@ class Assembly:
     urls: Mapping[str, str]
 
 
-def parts(manifests: Manifests, external: frozenset[str]) -> list[str]:
-    """Return the parts that listen on a port."""
-    return [part for part in (POSTGRES, REDIS, MODEL_SERVER, BROKER, *manifests.services) if part not in external]
+def parts(manifests: Manifests, external: frozenset[str], *, pooled: bool = False) -> list[str]:
+    """Return the parts that listen on a port, PgBouncer among them where connections are pooled."""
+    pool = (PGBOUNCER,) if pooled else ()
+    every = (POSTGRES, *pool, REDIS, MODEL_SERVER, BROKER, *manifests.services)
+    return [part for part in every if part not in external]
 
 
 def assemble(
@@ -63,10 +71,11 @@ def assemble(
 ) -> Assembly:
     """Return the parts of a stack on these ports; what has no port here is external. `folder` is the manifests'."""
     postgres = _postgres(state, ports, postgres_settings)
+    pgbouncer = None if postgres is None else _pgbouncer(postgres, state, ports)
     redis = _redis(state, ports)
     connections = environment.connections(
         environ,
-        embedded_database=None if postgres is None else _database_urls(postgres, state),
+        embedded_database=None if postgres is None else _database_urls(postgres, pgbouncer, state),
         embedded_redis=None if redis is None else redis.url,
         model_port=ports.get(MODEL_SERVER),
     )
@@ -74,6 +83,7 @@ def assemble(
     return Assembly(
         connections=connections,
         postgres=postgres,
+        pgbouncer=pgbouncer,
         redis=redis,
         model_server=build.model_server() if MODEL_SERVER in ports else None,
         migration=build.migration(manifests),
@@ -152,9 +162,16 @@ def _redis(state: StateDir, ports: Mapping[str, int]) -> EmbeddedRedis | None:
     return EmbeddedRedis(state.redis, ports[REDIS], log_path=state.logs / "redis.log")
 
 
-def _database_urls(server: EmbeddedPostgres, state: StateDir) -> tuple[str, str, str]:
+def _pgbouncer(server: EmbeddedPostgres, state: StateDir, ports: Mapping[str, int]) -> Pgbouncer | None:
+    if PGBOUNCER not in ports:
+        return None
+    passwords = {role: state.password(role) for role in (*_ROLES, STATISTICS_ROLE)}
+    return Pgbouncer(state.pgbouncer, ports[PGBOUNCER], server.port, passwords, log_path=state.logs / "pgbouncer.log")
+
+
+def _database_urls(server: EmbeddedPostgres, pgbouncer: Pgbouncer | None, state: StateDir) -> tuple[str, str, str]:
+    """Return the URLs of the functions, the relay and the role that migrates, which goes to the server itself."""
     functions, relay = (
-        server.url(environment.DATABASE, user=role, password=state.password(role))
-        for role in (environment.FUNCTIONS_ROLE, environment.RELAY_ROLE)
+        (pgbouncer or server).url(environment.DATABASE, user=role, password=state.password(role)) for role in _ROLES
     )
     return functions, relay, server.url(environment.DATABASE)

@@ -81,7 +81,7 @@ def _state() -> StateDir:
 
 
 def _dev(_: argparse.Namespace) -> int:
-    wanted = parts(manifests.load(MANIFESTS), environment.external(os.environ))
+    wanted = parts(manifests.load(MANIFESTS), environment.external(os.environ), pooled=environment.pooled(os.environ))
     numbers = ports.from_environment(wanted, os.environ)
     started = time.monotonic()
 

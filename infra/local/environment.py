@@ -78,6 +78,14 @@ def external(environ: Mapping[str, str]) -> frozenset[str]:
     return frozenset(part for name, part in EXTERNAL.items() if environ.get(name))
 
 
+def pooled(environ: Mapping[str, str]) -> bool:
+    """Return whether functions and relay reach the embedded PostgreSQL through PgBouncer; raises ConfigurationError."""
+    wanted = environ.get("PGBOUNCER", "0") not in {"", "0"}
+    if wanted and environ.get("DATABASE_URL"):
+        raise ConfigurationError("PGBOUNCER stands before the embedded PostgreSQL, which DATABASE_URL replaces")
+    return wanted
+
+
 def embedded_only(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the stores it names, for a stack that must not touch real data."""
     return {

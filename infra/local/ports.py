@@ -13,6 +13,7 @@ HOST = "127.0.0.1"
 
 POSTGRES = "postgres"
 REDIS = "redis"
+PGBOUNCER = "pgbouncer"
 MODEL_SERVER = "model-server"
 BROKER = "broker"
 
@@ -20,6 +21,7 @@ BROKER = "broker"
 DEFAULTS: dict[str, int] = {
     POSTGRES: 5432,
     REDIS: 6379,
+    PGBOUNCER: 6432,
     MODEL_SERVER: 4000,
     BROKER: 8010,
     "health": 8000,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from infra.local import environment, manifests, ports, provision
 from infra.local.assembly import MANIFESTS, Assembly, assemble, parts
-from infra.local.ports import POSTGRES, REDIS
+from infra.local.ports import PGBOUNCER, POSTGRES, REDIS
 from infra.local.process import ChildProcess, Part, PartError
 from infra.local.readiness import health_path, wait_until_ready
 from infra.local.state import Record, Running, StateDir
@@ -64,7 +64,7 @@ class Stack:
         self._environ = dict(os.environ if environ is None else environ)
         self._folder = folder
         self._manifests = manifests.load(folder)
-        wanted = parts(self._manifests, environment.external(self._environ))
+        wanted = parts(self._manifests, environment.external(self._environ), pooled=environment.pooled(self._environ))
         numbers = ports.free(wanted) if port_numbers is None else port_numbers
         self._ports = {part: numbers[part] for part in wanted}
         self._postgres_settings = {**_POSTGRES_SETTINGS, **(postgres_settings or {})}
@@ -139,7 +139,7 @@ class Stack:
             self._supervisor.stop()
             self._supervisor = None
         try:
-            stores = [self.processes.pop(name) for name in (REDIS, POSTGRES) if name in self.processes]
+            stores = [self.processes.pop(name) for name in (REDIS, PGBOUNCER, POSTGRES) if name in self.processes]
             clients = list(self.processes.values())
             self.processes.clear()
             self._together([part.stop for part in clients])
@@ -194,6 +194,8 @@ class Stack:
         if server is not None:
             roles = (environment.FUNCTIONS_ROLE, environment.RELAY_ROLE)
             provision.set_passwords(server.superuser_url, {role: self.state.password(role) for role in roles})
+        if assembly.pgbouncer is not None:
+            self._start_part(PGBOUNCER, assembly.pgbouncer)
         self._tenant_id = provision.demo_tenant(urls.migration_database_url)
 
     def _migrate(self, migration: ChildProcess) -> None:
@@ -219,7 +221,7 @@ class Stack:
         self.processes[name] = part
         part.start()
         self._record()
-        if name in {POSTGRES, REDIS} or name not in self._ports:
+        if name in {POSTGRES, PGBOUNCER, REDIS} or name not in self._ports:
             self._note(f"{name} started (pid {part.pid})")
 
     def _together(self, steps: Iterable[Callable[[], None]]) -> None:

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from infra.local.ports import POSTGRES, REDIS
+from infra.local.ports import PGBOUNCER, POSTGRES, REDIS
 from infra.local.process import birth, end_group, signal_group
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MARKER = ".enterprise-agents-local-state"
 _LARGE_LOG_BYTES = 5 * 1024 * 1024
-_STORES = frozenset({POSTGRES, REDIS})
+_STORES = frozenset({POSTGRES, PGBOUNCER, REDIS})
 _PATIENCE_SECONDS = 5.0
 _HOLDER_ATTEMPTS = 50
 _HOLDER_POLL_SECONDS = 0.02
@@ -69,6 +69,7 @@ class StateDir:
         self.logs = self.path / "logs"
         self.postgres = self.path / "postgres" / "data"
         self.redis = self.path / "redis"
+        self.pgbouncer = self.path / "pgbouncer"
         self._record_file = self.path / "stack.json"
         self._lock_file = self.path / "lock"
         self._lock: IO[str] | None = None

@@ -38,7 +38,7 @@ def ensure_account(name: str) -> Account:
         return found
     useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if useradd is None:
-        raise OSError(f"user {name!r} is needed to run PostgreSQL as root, and there is no useradd to create it")
+        raise OSError(f"user {name!r} is needed to run a server as root, and there is no useradd to create it")
     done = subprocess.run(
         [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
         capture_output=True,

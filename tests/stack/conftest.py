@@ -1,10 +1,13 @@
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from infra.local.environment import pooled
+from infra.local.pgbouncer import pgbouncer
 from tests.stack.platform import Platform, leaking
 from tests.stack.reader import User, connections
 
@@ -23,10 +26,12 @@ QUESTION = "What happens with the relief valve of harbour pump P-7?"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands in this folder."""
+    """Mark what stands in this folder; skip it where it is to run through a PgBouncer that is not there."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("stack")
+            if pooled(os.environ) and pgbouncer() is None and not os.environ.get("REQUIRE_PGBOUNCER"):
+                item.add_marker(pytest.mark.skip("there is no pgbouncer on PATH (Debian: apt-get install pgbouncer)"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,58 @@
+"""A platform whose Redis is watched by sentinels: its primary dies in the middle of a turn, and another one takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.replicated_redis import ReplicatedRedis
+from tests.stack.conftest import MANUAL, QUESTION
+from tests.stack.platform import Platform
+from tests.stack.reader import User, connections
+from tests.stack.test_crashes import assert_whole
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicatedRedis]:
+    redis = ReplicatedRedis(tmp_path_factory.mktemp("redis"))
+    try:
+        redis.start()
+        yield redis
+    finally:
+        redis.stop()
+
+
+@pytest.fixture(scope="module")
+def watched(redis: ReplicatedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    platform = Platform.in_folder(tmp_path_factory.mktemp("stack") / "state", REDIS_URL=redis.url())
+    with platform.stack:
+        yield platform
+
+
+@pytest.fixture
+async def reader(watched: Platform) -> AsyncIterator[User]:
+    async with connections() as session:
+        user = User(watched, session, watched.stack.tenant_id)
+        await user.upload("manual.md", MANUAL)
+        yield user
+
+
+async def test_the_turn_is_told_whole_and_later_ones_live(
+    watched: Platform, redis: ReplicatedRedis, reader: User
+) -> None:
+    counted = redis.client(redis.primary).zcard(window := f"rate:{{{reader.tenant}}}:user:demo")
+    async with reader.ask(QUESTION) as connection:
+        await connection.deltas(3)
+        failing_over = asyncio.create_task(asyncio.to_thread(redis.fail_over))
+        seen = await connection.end()
+    assert seen.data["turn.restarted"] == {"reason": "stored"}
+    assert watched.attempts(seen.turn) == 1
+    primary = redis.client(await failing_over)
+    await assert_whole(watched, reader, seen)
+    # The window has what the former primary counted, too.
+    assert primary.zcard(window) > counted + 1
+
+    later = await reader.answer(QUESTION)
+    assert later.kinds() == ["turn.accepted", "turn.started", "turn.delta", "turn.citations", "turn.completed"]
+    assert primary.xlen(f"turn:{later.turn}") == len(later.names) - 1
+    await assert_whole(watched, reader, later)
