@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
+from psycopg import ClientCursor
 from psycopg.rows import dict_row
 
 from infra.local import environment
@@ -108,7 +109,7 @@ async def test_a_burst_shares_a_few_connections_and_nobody_waits_for_ever(
         "SELECT count(*) FROM inference.jobs WHERE status NOT IN ('completed', 'failed', 'stopped')"
     ) == [(0,)]
     assert platform.query("SELECT * FROM budget.verify()") == []
-    print(most)
+    print(most)  # noqa: T201
     assert most["servers"] <= POOL_SIZE < most["clients"]
 
 
@@ -121,7 +122,8 @@ def watching(platform: Platform) -> Iterator[dict[str, int]]:
 
     def look() -> None:
         with (
-            psycopg.connect(console, autocommit=True, row_factory=dict_row) as pooler,
+            # It takes simple queries only.
+            psycopg.connect(console, autocommit=True, row_factory=dict_row, cursor_factory=ClientCursor) as pooler,
             psycopg.connect(with_scheme(platform.stack.connections.migration_database_url, "postgresql")) as server,
         ):
             server.autocommit = True

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from functions.ingestion.tokens import TokenizerFile
-from infra.local import environment
+from infra.local import environment, manifests
+from infra.local.assembly import MANIFESTS, parts
 from infra.local.environment import ConfigurationError, Connections
 
 URLS = Connections("db", "relay-db", "owner-db", "redis", "http://model")
@@ -26,6 +27,17 @@ def test_variables_replace_embedded_parts(environ: dict[str, str], parts: set[st
 def test_a_migration_url_alone_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="without DATABASE_URL"):
         environment.external({"MIGRATION_DATABASE_URL": "a"})
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(None, False), ("", False), ("0", False), ("1", True)])
+def test_a_pgbouncer_is_wanted_by_name_and_before_the_embedded_database_only(value: str | None, wanted: bool) -> None:
+    environ = {} if value is None else {"PGBOUNCER": value}
+    assert environment.pooled(environ) == wanted
+    services = manifests.load(MANIFESTS)
+    assert ("pgbouncer" in parts(services, frozenset(), pooled=wanted)) == wanted
+    if wanted:
+        with pytest.raises(ConfigurationError, match="which DATABASE_URL replaces"):
+            environment.pooled({**environ, "DATABASE_URL": "a"})
 
 
 def test_a_throw_away_stack_sees_no_real_store_but_may_see_a_real_model() -> None:
