@@ -72,7 +72,7 @@ test: install install-node-sdk ## The whole test suite, but for what make test-l
 test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
 	@exec $(BIN)/pytest tests/litellm
 
-test-pgbouncer: install ## The stack's tests through PgBouncer in transaction mode; skipped where it is not installed
+test-pgbouncer: install install-node-sdk ## The stack's tests through PgBouncer in transaction mode; skipped where it is not installed
 	@exec env PGBOUNCER=1 $(BIN)/pytest tests/stack --ignore=tests/stack/test_failover.py $(ARGS)
 
 chaos: install ## kill -9 of each part at random moments of streaming turns, and deliveries that go astray (ROUNDS=20 SEED=... ARGS="-k redis")

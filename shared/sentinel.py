@@ -86,7 +86,8 @@ def client(url: str, **options: Any) -> "Redis":
 
     service = watched(url)
     tls = {"ssl": True} if service.tls else {}
-    sentinel = Sentinel(
+    options |= {"db": service.database, **service.credentials, **tls}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
         service.sentinels,
         sentinel_kwargs={
             "socket_connect_timeout": PATIENCE_SECONDS,
@@ -97,7 +98,5 @@ def client(url: str, **options: Any) -> "Redis":
             **tls,
         },
     )
-    primary: Redis = sentinel.master_for(
-        service.service, redis_class=Primary, db=service.database, **service.credentials, **tls, **options
-    )
+    primary: Redis = sentinel.master_for(service.service, redis_class=Primary, **options)
     return primary

@@ -44,7 +44,7 @@ class ReplicatedRedis:
         hosts = ",".join(f"{HOST}:{self.ports[name]}" for name in sentinels or SENTINELS)
         return f"redis+sentinel://:{self.password if password is None else password}@{hosts}/{SERVICE}/0{options}"
 
-    def client(self, name: str) -> "redis.Redis[str]":
+    def client(self, name: str) -> redis.Redis:
         """Return a client of one server."""
         return self._clients[name]
 
@@ -85,11 +85,11 @@ class ReplicatedRedis:
     def hand_over(self) -> str:
         """Have the other server promoted and the primary demoted, which lives, and return the new one's name."""
         former = self.primary
-        self._clients[SENTINELS[0]].execute_command("SENTINEL", "FAILOVER", SERVICE)
+        self._ask(SENTINELS[0], "SENTINEL", "FAILOVER", SERVICE)
         self._until(lambda: self.primary not in ("", former), "nobody was promoted")
         # What a sentinel sends it after ten seconds.
         with self._clients[former].pipeline() as demotion:
-            demotion.execute_command("REPLICAOF", HOST, self.ports[self.primary])
+            demotion.replicaof(HOST, self.ports[self.primary])
             demotion.client_kill_filter(_type="normal")
             demotion.execute()
         self.settle()
@@ -120,8 +120,8 @@ class ReplicatedRedis:
 
     def _is_settled(self, name: str) -> bool:
         try:
-            told: Any = self._clients[name].execute_command("SENTINEL", "MASTER", SERVICE)
-            replicas: Any = self._clients[name].execute_command("SENTINEL", "REPLICAS", SERVICE)
+            told = self._ask(name, "SENTINEL", "MASTER", SERVICE)
+            replicas = self._ask(name, "SENTINEL", "REPLICAS", SERVICE)
         except RedisError:
             return False
         others = int(told["num-other-sentinels"]) == len(SENTINELS) - 1
@@ -130,9 +130,9 @@ class ReplicatedRedis:
     def _told_by(self, sentinel: str) -> str:
         """Return whom a sentinel names, when that server agrees."""
         try:
-            told: Any = self._clients[sentinel].execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+            told = self._ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
             [name] = [name for name in SERVERS if told and self.ports[name] == int(told[1])]
-            role: Any = self._clients[name].execute_command("ROLE")
+            role = self._ask(name, "ROLE")
         except RedisError:
             return ""
         return name if role[0] == "master" else ""
@@ -180,6 +180,9 @@ class ReplicatedRedis:
             input_text="".join(f"{key} {value}\n" for key, value in settings.items()),
         )
         process.start()
+
+    def _ask(self, name: str, *command: str) -> Any:
+        return self._clients[name].execute_command(*command)  # type: ignore[no-untyped-call]
 
     def _answers(self, name: str) -> bool:
         try:

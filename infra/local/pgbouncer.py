@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONFIGURATION = Path(__file__).resolve().parents[1] / "pgbouncer" / "pgbouncer.ini"
-POOL_SIZE = 10
-"""Connections to PostgreSQL for each role: enough for a laptop, and few enough that whoever needs two at once is found out."""
+POOL_SIZE = 3
+"""Connections to PostgreSQL for each role: enough for a laptop, and few enough that requests which need two at once end nowhere."""
 STATISTICS_ROLE = "stats"
 """May ask PgBouncer itself, in the database `pgbouncer`, how full its pools are; no role of PostgreSQL."""
 

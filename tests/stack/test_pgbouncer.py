@@ -109,7 +109,6 @@ async def test_a_burst_shares_a_few_connections_and_nobody_waits_for_ever(
         "SELECT count(*) FROM inference.jobs WHERE status NOT IN ('completed', 'failed', 'stopped')"
     ) == [(0,)]
     assert platform.query("SELECT * FROM budget.verify()") == []
-    print(most)  # noqa: T201
     assert most["servers"] <= POOL_SIZE < most["clients"]
 
 
