@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION = Path(__file__).resolve().parents[1] / "pgbouncer" / "pgbouncer.ini"
 POOL_SIZE = 3
-"""Connections to PostgreSQL for each role: enough for a laptop, and few enough that requests which need two at once end nowhere."""
+"""Connections to PostgreSQL for each role: enough for a laptop, and so few that requests which need two at once get stuck."""
 STATISTICS_ROLE = "stats"
 """May ask PgBouncer itself, in the database `pgbouncer`, how full its pools are; no role of PostgreSQL."""
 

@@ -115,7 +115,7 @@ async def test_a_burst_shares_a_few_connections_and_nobody_waits_for_ever(
 @contextmanager
 def watching(platform: Platform) -> Iterator[dict[str, int]]:
     """Watch how many connections the functions hold to PgBouncer, and it to PostgreSQL, at most."""
-    state, most, over = platform.stack.state, {"clients": 0, "waiting": 0, "servers": 0}, Event()
+    state, most, over = platform.stack.state, {"clients": 0, "servers": 0}, Event()
     port = platform.stack.connections.database_url.rpartition(":")[2].partition("/")[0]
     console = f"postgresql://{STATISTICS_ROLE}:{state.password(STATISTICS_ROLE)}@127.0.0.1:{port}/pgbouncer"
 
@@ -129,11 +129,7 @@ def watching(platform: Platform) -> Iterator[dict[str, int]]:
             while not over.wait(0.05):
                 [pool] = [p for p in pooler.execute("SHOW POOLS").fetchall() if p["user"] == "app"]
                 [(servers,)] = server.execute(SERVERS).fetchall()
-                now = {
-                    "clients": pool["cl_active"] + pool["cl_waiting"],
-                    "waiting": pool["cl_waiting"],
-                    "servers": servers,
-                }
+                now = {"clients": pool["cl_active"] + pool["cl_waiting"], "servers": servers}
                 most.update({name: max(most[name], count) for name, count in now.items()})
 
     with ThreadPoolExecutor(1) as pool:
