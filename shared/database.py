@@ -15,6 +15,7 @@ from psycopg import AsyncClientCursor, AsyncConnection, sql
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from shared.metrics import Sample
 from shared.principal import Actor, Principal, Worker
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
@@ -69,6 +70,34 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.close()
+
+    def samples(self) -> list[Sample]:
+        """Return how the pool is used: its connections, and how often and how long somebody waited for one."""
+        counts = self._pool.get_stats()
+        idle, waited = counts.get("pool_available", 0), counts.get("requests_wait_ms", 0) / 1000
+        connections = "enterprise_agent_database_connections"
+        used = counts.get("pool_size", 0) - idle
+        return [
+            Sample(connections, "Connections to the database", idle, {"state": "idle"}),
+            Sample(connections, "Connections to the database", used, {"state": "used"}),
+            Sample(
+                "enterprise_agent_database_waiting",
+                "Calls that wait for a connection",
+                counts.get("requests_waiting", 0),
+            ),
+            Sample(
+                "enterprise_agent_database_wait_seconds",
+                "Time that calls have waited for a connection",
+                waited,
+                kind="counter",
+            ),
+            Sample(
+                "enterprise_agent_database_refused",
+                "Calls that got no connection in time",
+                counts.get("requests_errors", 0),
+                kind="counter",
+            ),
+        ]
 
     async def call(self, function: str, actor: Actor | None = None, /, **arguments: object) -> Any:
         """Return the one value of a scalar function, for example `call("chat.begin_turn", principal, p_message="Hi")`.

@@ -313,6 +313,7 @@ async def _complete(run: Run, status: str) -> dict[str, Any]:
         p_timings=(timings := run.timings()) and Jsonb(timings),
         **run.consumed(),
     )
+    metrics.turns().labels(status).inc()
     logs.info("turn_ended", status=status, usage=turn["usage"], charged_tokens=turn["charged_tokens"], **run.ids())
     await _tell_end(run, turn)
     return turn
@@ -332,6 +333,7 @@ async def _fail(run: Run, error: UpstreamError) -> dict[str, Any]:
         p_timings=(timings := run.timings()) and Jsonb(timings),
         **run.consumed(),
     )
+    metrics.turns().labels("failed").inc()
     await _tell_end(run, turn)
     return turn
 

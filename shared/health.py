@@ -34,7 +34,7 @@ async def check() -> dict[str, str]:
 
 async def exposition() -> Response:
     """Answer with the process's metrics in Prometheus' text format."""
-    body, content_type = metrics.exposition()
+    body, content_type = metrics.exposition(runtime.samples())
     return Response(body, media_type=content_type)
 
 

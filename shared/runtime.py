@@ -13,6 +13,8 @@ from shared.settings import get_settings
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
+    from shared.metrics import Sample
+
 
 MAX_REDIS_CONNECTIONS = 1000
 """No bound that is ever reached: a request holds one for a moment, and all readers of streams share one."""
@@ -65,6 +67,10 @@ class Runtime:
     def before_close(self, leave: Callable[[], Awaitable[None]]) -> None:
         """Have something done before the connections are closed, once and in the order of the first wish."""
         self._leaving[leave] = None
+
+    def samples(self) -> "list[Sample]":
+        """Return what is measured of the connections."""
+        return [] if self._database is None else self._database.samples()
 
     async def close(self) -> None:
         """Close what was opened."""

@@ -8,6 +8,7 @@ from uuid import uuid4
 from starlette.requests import HTTPConnection
 
 from shared import health, logs, metrics, sockets
+from shared.metrics import Sample
 from shared.problems import Problem
 from shared.runtime import runtime
 
@@ -20,6 +21,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 """A client may send any word as its method; a metric's labels are few."""
 SWITCHING_PROTOCOLS = 101
 """The status of a WebSocket's handshake (RFC 6455, section 4.2.2)."""
+READY = "enterprise_agent_ready_timestamp_seconds"
 STARTS = {"http.response.start", "websocket.http.response.start"}
 
 
@@ -82,6 +84,7 @@ class Service:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
+                metrics.keep("start", [Sample(READY, "When this process began to take requests", time.time())])
             else:
                 await runtime.close()
                 await send({"type": "lifespan.shutdown.complete"})

@@ -1,7 +1,11 @@
 """The tick: SQL finds work whose worker died or whose event was lost; readers of a turn that it failed are told."""
 
+import time
+
 from shared import logs, metrics
+from shared.database import Database
 from shared.events import Event, clock
+from shared.metrics import Sample
 from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.streams import TurnWriter, endings
@@ -36,7 +40,15 @@ async def sweep(event: Event) -> None:
         if row["outcome"] == "error":
             metrics.problems().labels("job_unsweepable").inc()
         elif row["outcome"] != "emitted":
+            metrics.turns().labels(row["outcome"]).inc()
             metrics.problems().labels(row["code"] or "stopped").inc()
             writer = TurnWriter(runtime.redis(), row["turn_id"], LAST_ATTEMPT, get_settings().stream_ttl_seconds)
             for ending in endings(row["turn"]):
                 await writer.write(ending.event, ending.data)
+    await _measure(database)
+
+
+async def _measure(database: Database) -> None:
+    """Have the platform's state exported, as it is after this sweep."""
+    now = Sample("enterprise_agent_swept_timestamp_seconds", "When the sweeper last came to its end", time.time())
+    metrics.keep("platform", [now, *(Sample(**row) for row in await database.rows("ops.gauges"))])
