@@ -28,6 +28,10 @@ _READY_TIMEOUT_SECONDS = 120.0
 # What LiteLLM's documentation advises for production, as far as it needs no database; and what keeps it from calling out.
 _VARIABLES = {
     "LITELLM_MODE": "PRODUCTION",
+    # What a configuration names in the environment.
+    "LITELLM_MASTER_KEY": MASTER_KEY,
+    "OPENAI_API_KEY": "sk-nobody",
+    "ANTHROPIC_API_KEY": "sk-nobody",
     "LITELLM_LOG": "ERROR",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
