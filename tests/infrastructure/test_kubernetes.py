@@ -11,7 +11,7 @@ import yaml
 from infra.local.assembly import ROOT
 from shared.settings import Settings
 from tests.infrastructure.bundles import FOLDERS, NAMESPACE, PARTS, base, of_kind, rendered, secret_keys, volumes
-from tests.manifests.conftest import SECRETS
+from tests.manifests.conftest import EVERY_SECRET
 from tests.manifests.network import OUTSIDE, Peer, passes, pods
 from tests.manifests.references import broken, selects
 from tests.manifests.rendering import Object, containers, named, pod_template, title
@@ -72,7 +72,7 @@ def test_a_folder_can_be_applied_alone(folder: str) -> None:
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_a_bundle_and_the_functions_name_nothing_that_is_not_there(bundle: str) -> None:
-    assert broken([*base(), *rendered(bundle)], SECRETS) == []
+    assert broken([*base(), *rendered(bundle)], EVERY_SECRET) == []
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
@@ -121,6 +121,38 @@ def test_a_pod_that_holds_a_volume_or_a_gpu_goes_before_its_successor_comes() ->
         if any(kind == "PersistentVolumeClaim" for kind, _ in volumes(template)):
             assert workload["spec"]["strategy"] == {"type": "Recreate"}, title(workload)
             assert workload["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "way", "message"),
+    [
+        ("monitoring", "PodMonitor/functions", ("selector", "matchLabel"), "unknown field matchLabel"),
+        ("monitoring", "PodMonitor/vllm", ("podMetricsEndpoints", 0, "intervall"), "unknown field intervall"),
+        (
+            "monitoring",
+            "PrometheusRule/enterprise-agents",
+            ("groups", 0, "rules", 0, "expression"),
+            "unknown field expr",
+        ),
+        ("monitoring", "PrometheusRule/enterprise-agents", ("groups", 0, "rules", 0, "for"), "does not match"),
+        (
+            "external-secrets",
+            "ExternalSecret/enterprise-agents",
+            ("target", "template", "datas"),
+            "unknown field datas",
+        ),
+        ("external-secrets", "ClusterSecretStore/enterprise-agents", ("provider", "vaults"), "unknown field vaults"),
+    ],
+)
+def test_a_mistake_in_another_operators_object_is_found(
+    folder: str, name: str, way: tuple[str | int, ...], message: str
+) -> None:
+    document: Any = named(rendered(folder), name)
+    parent = document["spec"]
+    for step in way[:-1]:
+        parent = parent[step]
+    parent[way[-1]] = "wrong"
+    assert any(message in reason for reason in invalid(document, None))
 
 
 # --- the models ---
@@ -361,7 +393,7 @@ def test_the_external_secret_has_every_key_that_a_manifest_asks_for_and_no_other
     target = external_secret()["spec"]["target"]
     assert target["name"] == SECRET
     assert set(target["template"]["data"]) == needed
-    assert set(SECRETS[SECRET]) - {"DEV_JWT_SECRET"} == needed
+    assert EVERY_SECRET[SECRET] - {"DEV_JWT_SECRET"} == needed
 
 
 def test_what_the_external_secret_puts_together_is_what_the_settings_and_the_services_expect(

@@ -17,6 +17,14 @@ SECRETS = {
 }
 """The keys of the Secrets, which are made outside of this repository, as the manifests tell of them."""
 
+PARTS_KEYS = {
+    key
+    for row in re.findall(r"^\| (`[A-Z_`, ]+`) \|", (ROOT / "docs" / "infrastructure.md").read_text(), re.MULTILINE)
+    for key in re.findall(r"`([A-Z_]+)`", row)
+}
+"""The keys of the Secret `enterprise-agents` that the parts of infra/kubernetes read, as their document tells."""
+EVERY_SECRET = {**SECRETS, "enterprise-agents": SECRETS["enterprise-agents"] | PARTS_KEYS}
+
 
 def _beside_the_checkout() -> Iterator[Path]:
     """Yield where Knative's CRDs may lie: beside this checkout, or, from a work tree, beside the main one."""

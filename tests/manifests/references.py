@@ -11,7 +11,7 @@ PART_OF = ("app.kubernetes.io/part-of", "enterprise-agent-platform")
 NAME = "app.kubernetes.io/name"
 IMAGE = "enterprise-agent-platform"
 NAMESPACE = "enterprise-agents"
-_CLUSTER_SCOPED = frozenset({"Namespace"})
+_CLUSTER_SCOPED = frozenset({"ClusterSecretStore", "Namespace"})
 
 Key = tuple[str, str, str]
 

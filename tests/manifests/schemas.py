@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping
 import kubernetes_validate
 
 from tests.manifests.crd import Schema, errors
+from tests.manifests.operators import kinds
 from tests.manifests.rendering import Object, group, title
 
 Schemas = Mapping[tuple[str, str], Schema]
 
 KUBERNETES = ("1.28", "1.37")
 """The oldest release that is supported, and the newest one that is known here."""
-
-UNKNOWN = frozenset({"monitoring.coreos.com", "external-secrets.io"})
-"""Groups of kinds that operators define, whose schemas are not at hand: only their metadata are looked at."""
 
 # What apiextensions adds to every custom resource, whatever its schema says.
 COMMON: dict[str, Schema] = {
@@ -30,6 +28,7 @@ COMMON: dict[str, Schema] = {
         },
     },
 }
+OPERATORS = kinds(COMMON)
 # Knative's schemas leave these open ("preserve unknown fields"); this is what it reads there.
 DELIVERY = {"retry", "backoffPolicy", "backoffDelay", "timeout", "deadLetterSink"}
 
@@ -41,6 +40,8 @@ def is_knative(document: Object) -> bool:
 
 def invalid(document: Object, crds: Schemas | None) -> list[str]:
     """Return what is wrong with an object by its schema; Knative's are left out where there are none at hand."""
+    if (known := OPERATORS.get((document["apiVersion"], document["kind"]))) is not None:
+        return list(errors(document, known, title(document)))
     if not is_knative(document):
         return list(_invalid_for_kubernetes(document))
     return [] if crds is None else list(_invalid_for_knative(document, crds))
@@ -48,7 +49,7 @@ def invalid(document: Object, crds: Schemas | None) -> list[str]:
 
 def _invalid_for_kubernetes(document: Object) -> Iterator[str]:
     yield from errors(document["metadata"], COMMON["metadata"], f"{title(document)}.metadata")
-    for version in () if group(document) in UNKNOWN else KUBERNETES:
+    for version in KUBERNETES:
         try:
             kubernetes_validate.validate(document, version, strict=True)
         except kubernetes_validate.SchemaNotFoundError as error:

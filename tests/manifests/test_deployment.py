@@ -53,6 +53,10 @@ def test_what_is_applied_exists_and_is_everything_that_a_step_needs() -> None:
     kinds: list[set[str]] = []
     for command in applied:
         folder = ROOT / (option(command, "-k") or "")
+        if folder.is_relative_to(ROOT / "infra" / "kubernetes"):
+            # tests/infrastructure looks into it.
+            assert (folder / "kustomization.yaml").is_file()
+            continue
         [name] = [name for name, place in FOLDERS.items() if place == folder]
         chosen = labels(option(command, "-l") or "") if option(command, "-l") else {}
         kinds.append(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manifests.conftest import SECRETS
+from tests.manifests.conftest import EVERY_SECRET
 from tests.manifests.references import broken
 from tests.manifests.rendering import FOLDERS, Object, kubectl, rendered, title
 from tests.manifests.schemas import Schemas, invalid
@@ -26,7 +26,7 @@ def test_no_object_is_refused_by_a_webhook(documents: list[Object]) -> None:
 
 
 def test_what_the_objects_name_exists(documents: list[Object]) -> None:
-    assert broken(documents, SECRETS) == []
+    assert broken(documents, EVERY_SECRET) == []
 
 
 @pytest.mark.parametrize("name", FOLDERS)
