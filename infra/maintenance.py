@@ -9,6 +9,7 @@ import sys
 
 import psycopg
 
+from infra.target import database_url
 from shared.settings import get_settings
 
 CHANGING = (
@@ -39,7 +40,7 @@ def main() -> None:
     if keep is not None and not (keep.isascii() and keep.isdigit()):
         sys.exit("error: KEEP_MONTHS must be a number of months")
     try:
-        done = run(get_settings().migration_url("postgresql"), keep if keep is None else int(keep))
+        done = run(database_url(get_settings()), keep if keep is None else int(keep))
     except psycopg.Error as error:
         sys.exit(f"error: {error.diag.message_primary or error}")
     sys.stdout.write("\n".join(done) + "\n")

@@ -30,7 +30,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from infra.seed import database_url, running
+from infra.target import database_url, with_models
 from shared.embeddings import Model, embed
 from shared.guards import malformed
 from shared.problems import Problem
@@ -247,17 +247,10 @@ async def probe(model: Model, settings: Settings) -> None:
         raise vector
 
 
-def reached(settings: Settings) -> Settings:
-    """Return the settings with the local platform's model server, if that platform runs and no other server is set."""
-    record = None if "litellm_base_url" in settings.model_fields_set else running()
-    url = None if record is None else record.variables.get("model_url")
-    return settings if url is None else settings.model_copy(update={"litellm_base_url": url})
-
-
 def run(settings: Settings, console: Console, model: Model | None, *, force: bool) -> None:
     """Make the vectors of a model, or with None cancel that; raises Stopped, Problem and psycopg.Error."""
     if model is not None:
-        asyncio.run(probe(model, reached(settings)))
+        asyncio.run(probe(model, with_models(settings)))
     reembedding = Reembedding(database_url(settings), console)
     try:
         if model is None:

@@ -18,12 +18,11 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import scalar_row
 
-from infra.local.state import Record, StateDir
+from infra.target import database_url
 from shared.api_keys import ApiKey
 from shared.auth import issue_dev_token
-from shared.settings import Settings, get_settings, with_scheme
+from shared.settings import Settings, get_settings
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = Path(__file__).parent / "samples"
 PEOPLE = {
     "operator": ("platform_admin",),
@@ -151,21 +150,6 @@ class Seeder:
 
     def _value(self, query: str, *arguments: object) -> Any:
         return self._connection.execute(query, arguments).fetchone()
-
-
-def running() -> Record | None:
-    """Return what the local platform says of itself, if it runs."""
-    state = StateDir(Path(os.environ.get("LOCAL_STATE_DIR") or ROOT / ".local"))
-    return None if state.holder() is None else state.read_record()
-
-
-def database_url(settings: Settings) -> str:
-    """Return where to work: MIGRATION_DATABASE_URL or DATABASE_URL, or else the local platform that runs."""
-    if not {"database_url", "migration_database_url"} & settings.model_fields_set:
-        record = running()
-        if record is not None:
-            return with_scheme(record.variables["migration_database_url"], "postgresql")
-    return settings.migration_url("postgresql")
 
 
 def run(settings: Settings, slug: str, name: str) -> Seed:

@@ -1,4 +1,4 @@
-"""The commands of the local stack: `python -m infra.local dev|status|stop|reset|logs|env|ingest|demo`."""
+"""The commands of the local stack: `python -m infra.local dev|status|stop|reset|logs|env|token|ingest|demo`."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     command("stop", _stop, "stop a platform that was started elsewhere")
     command("reset", _reset, "stop, and delete all local state")
     command("env", _env, "print the running platform's URLs as shell variables")
+    command("token", _token, "print a token of the running platform's demo tenant, good for a day")
     logs = command("logs", _logs, "follow the logs of all parts, or of those named")
     logs.add_argument("parts", nargs="*", metavar="PART")
     logs.add_argument("-n", "--lines", type=int, default=10, help="lines of each log to begin with (default: 10)")
@@ -220,6 +221,16 @@ def _env(_: argparse.Namespace) -> int:
     return 0
 
 
+def _token(_: argparse.Namespace) -> int:
+    state = _state()
+    record = None if state.holder() is None else state.read_record()
+    if record is None:
+        print(f"No stack runs in {state.path}.", file=sys.stderr)
+        return _NOT_RUNNING
+    print(demo_token(record))
+    return 0
+
+
 def _logs(options: argparse.Namespace) -> int:
     state = _state()
     if not state.logs.is_dir():
@@ -242,11 +253,11 @@ def _ingest(_: argparse.Namespace) -> int:
             print(f"No stack runs in {state.path}: start one (make dev), or set URL and TOKEN.", file=sys.stderr)
             return _NOT_RUNNING
         url = url or record.urls["ingestion"]
-        token = token or _demo_token(record)
+        token = token or demo_token(record)
     return run(os.environ, url, token)
 
 
-def _demo_token(record: Record) -> str:
+def demo_token(record: Record) -> str:
     """Return a token of the running stack's demo tenant."""
     from infra.local.provision import demo_tenant
     from shared.auth import issue_dev_token
