@@ -3,23 +3,20 @@
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 
 from migrations import logic
 from shared.problems import PROBLEM_TYPES
+from tests.privileges import GOLDEN, OWN, privileges
 from tests.support import Database
 
 ACTS_FOR_A_TENANT = re.compile(r"core\.(require|current)_tenant\(\)")
-GOLDEN = Path(__file__).parent / "privileges.json"
-ROLES = ("app", "relay", "dba_readonly")
 
 SAME_TENANT = r"(tenant_)?id = \( SELECT core\.current_tenant\(\) AS current_tenant\)"
 OF_THE_TENANT = rf"^\(({SAME_TENANT}|\({SAME_TENANT}\) AND .+)\)$"
 """As PostgreSQL writes an expression that is this comparison alone, or has it before AND; one with OR begins otherwise."""
 
-OWN = "pg_get_userbyid(n.nspowner) = 'ea_owner'"
 LINTS = {
     "a table without a comment": f"""
         SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -125,26 +122,7 @@ def test_the_databases_problems_are_those_that_http_knows(database: Database) ->
 def test_privileges_are_the_golden_ones(database: Database) -> None:
     """The matrix role x object x privilege. A deliberate change is written with UPDATE_GOLDEN=1 (see docs/database.md)."""
     with database.connect() as operator:
-        rows = operator.query(
-            f"""
-            SELECT r.role, c.oid::regclass::text, string_agg(lower(k.kind), ' ' ORDER BY k.kind)
-            FROM unnest(%s::text[]) AS r (role)
-            CROSS JOIN pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS k (kind)
-            WHERE {OWN} AND c.relkind IN ('r', 'p', 'v') AND has_table_privilege(r.role, c.oid, k.kind)
-            GROUP BY 1, 2
-            UNION ALL
-            SELECT r.role, p.oid::regprocedure::text, 'execute'
-            FROM unnest(%s::text[]) AS r (role)
-            CROSS JOIN pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-            WHERE {OWN} AND has_function_privilege(r.role, p.oid, 'EXECUTE')
-            ORDER BY 1, 2
-            """,
-            [list(ROLES), list(ROLES)],
-        )
-    matrix: dict[str, dict[str, str]] = {role: {} for role in ROLES}
-    for role, name, kinds in rows:
-        matrix[role][name] = kinds
+        matrix = privileges(operator)
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.write_text(json.dumps(matrix, indent=2, sort_keys=True) + "\n")
     assert matrix == json.loads(GOLDEN.read_text())
