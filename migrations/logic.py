@@ -258,7 +258,7 @@ def _definitions(connection: Connection) -> dict[str, tuple[str, ...]]:
                    pg_get_functiondef(p.oid) AS definition,
                    coalesce(obj_description(p.oid, 'pg_proc'), '') AS description,
                    coalesce((SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(p.proacl) AS a), '') AS rights,
-                   coalesce((SELECT string_agg(pg_get_triggerdef(t.oid) || t.tgenabled::text, ';' ORDER BY t.tgname)
+                   coalesce((SELECT string_agg(pg_get_triggerdef(t.oid, true) || t.tgenabled::text, ';' ORDER BY t.tgname)
                              FROM pg_trigger t WHERE t.tgfoid = p.oid), '') AS triggers
             FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
             WHERE pg_get_userbyid(n.nspowner) = 'ea_owner' AND p.prokind IN ('f', 'p')
