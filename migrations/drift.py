@@ -12,6 +12,11 @@ from migrations import logic
 from shared.settings import get_settings, with_scheme
 
 
+def head() -> str:
+    """Return the newest revision that this code knows."""
+    return str(ScriptDirectory.from_config(Config(toml_file="pyproject.toml")).get_current_head())
+
+
 def describe(url: str) -> list[logic.Drift]:
     """Return the differences of the database at a URL; the database is left as it is."""
     script = ScriptDirectory.from_config(Config(toml_file="pyproject.toml"))

@@ -68,6 +68,8 @@ def run() -> None:
                 return  # `alembic current` and the like only look
             revisions = structure.revisions_up_to(context.get_context().get_current_heads())
             if revisions:
+                # Not in the platform's schemas, so that no file of sql/ can grant it. ops.health and make doctor read it.
+                connection.execute(text("GRANT SELECT ON alembic_version TO app, dba_readonly"))
                 logic.apply(connection, revisions)
                 sync_settings(connection)
                 if "008_ingestion_pipeline" in revisions:
