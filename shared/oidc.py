@@ -79,24 +79,13 @@ class KeySet:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        from jwt import PyJWK, PyJWTError
+        from jwt import PyJWTError
 
         if time.monotonic() - self._tried_at < REFRESH_SECONDS:
             return
         self._tried_at = time.monotonic()
         try:
-            document = await self._load()
-            keys = {}
-            for entry in document["keys"]:
-                if entry.get("kty") not in ALGORITHMS or entry.get("use", "sig") != "sig":
-                    continue
-                try:
-                    keys[str(entry.get("kid", ""))] = PyJWK(entry)
-                except PyJWTError as error:
-                    # One that signs nothing (X25519, RSA-OAEP) does not take the others along.
-                    logs.info("jwk_ignored", kid=str(entry.get("kid", ""))[:100], error=type(error).__name__)
-            if not keys:
-                raise ValueError("no key that signs")
+            keys = usable_keys(await self._load())
         except (PyJWTError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             # The runbook tells operators to look for these words.
             logs.warning("JWKS fetch failed", error=f"{type(error).__name__}: {error}")
@@ -104,8 +93,37 @@ class KeySet:
         self._keys, self._loaded_at = keys, time.monotonic()
 
 
+def usable_keys(document: Mapping[str, Any]) -> "dict[str, PyJWK]":
+    """Return the keys of a JWK set that sign, by key id.
+
+    Raises ValueError where none does, KeyError or TypeError for what is no such set.
+    """
+    from jwt import PyJWK, PyJWTError
+
+    keys = {}
+    for entry in document["keys"]:
+        if entry.get("kty") not in ALGORITHMS or entry.get("use", "sig") != "sig":
+            continue
+        try:
+            keys[str(entry.get("kid", ""))] = PyJWK(entry)
+        except PyJWTError as error:
+            # One that signs nothing (X25519, RSA-OAEP) does not take the others along.
+            logs.info("jwk_ignored", kid=str(entry.get("kid", ""))[:100], error=type(error).__name__)
+    if not keys:
+        raise ValueError("no key that signs")
+    return keys
+
+
 def key_set(settings: Settings) -> KeySet:
-    """Return the key set of the deployment: of JWKS_LOCAL_PATH, or else of OIDC_ISSUER_URL."""
+    """Return the key set of the deployment."""
+    return KeySet(loader(settings))
+
+
+def loader(settings: Settings) -> Callable[[], Awaitable[Mapping[str, Any]]]:
+    """Return what gets the deployment's JWK set: from JWKS_LOCAL_PATH, or else from OIDC_ISSUER_URL.
+
+    It raises OSError, ValueError, KeyError or TypeError.
+    """
     path = settings.jwks_local_path or Path()
 
     async def from_file() -> Mapping[str, Any]:
@@ -119,7 +137,7 @@ def key_set(settings: Settings) -> KeySet:
             raise ValueError(f"the provider calls itself {configuration.get('issuer')!r}")
         return await _fetch(configuration["jwks_uri"])
 
-    return KeySet(from_file if settings.jwks_local_path else from_issuer)
+    return from_file if settings.jwks_local_path else from_issuer
 
 
 async def _fetch(url: str) -> dict[str, Any]:
