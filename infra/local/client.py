@@ -58,15 +58,18 @@ class PlatformClient:
         async with self._session.get(url, params={"limit": "1000"}, headers=self._headers) as response:
             return list((await _json(response))["documents"])
 
-    async def ask(self, question: str, write: Callable[[str], None], restart: Callable[[], None]) -> Answer:
+    async def ask(
+        self, question: str, write: Callable[[str], None], restart: Callable[[], None], **more: object
+    ) -> Answer:
         """Ask, pass each piece of the answer to `write` as it arrives, and return the whole.
 
-        `restart` is called when the answer begins again (another process took the work over).
+        `restart` is called when the answer begins again (another process took the work over); `more` are other members of the
+        request. Raises ApiError.
         """
         answer = Answer()
         started = time.perf_counter()
         async with self._session.post(
-            self._urls["chat"] + "/chat", json={"message": question}, headers=self._headers
+            self._urls["chat"] + "/chat", json={"message": question, **more}, headers=self._headers
         ) as response:
             if response.status not in _CREATED_OR_ACCEPTED:
                 await _json(response)
