@@ -58,7 +58,7 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm test-pgbouncer chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env ingest
+.PHONY: demo test test-litellm test-pgbouncer chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env dev-token dev-shell ingest
 
 ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLECTION=name; URL=... TOKEN=... for another platform than make dev's)
 	@exec $(LOCAL) ingest
@@ -108,21 +108,48 @@ dev-logs-api: install ## Follow the logs of the chat function
 dev-env: install ## Print the local platform's URLs as shell variables: eval "$$(make -s dev-env)"
 	@$(LOCAL) env
 
-# The database of MIGRATION_DATABASE_URL (or DATABASE_URL).
-.PHONY: migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking bench-ingest bench-search db-maintenance bench-events eval-retrieval
+dev-token: install ## Print a token of the local platform's demo tenant: export TOKEN=$$(make -s dev-token)
+	@$(LOCAL) token
+
+dev-shell: install ## A shell with the local platform's variables and tools
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(TARGET) "$${SHELL:-sh}"
+
+# A deployment: that of DATABASE_URL, REDIS_URL, ..., or else the local platform that runs.
+.PHONY: doctor smoke
+
+doctor: install ## What is wrong with a deployment's settings and parts, and what to do about it; status 1 with a failure (JSON=1)
+	@exec $(RUN) -m infra.doctor
+
+smoke: install ## Health, an answer, a document, seen from outside: URL=https://{function}.agents.example.com TOKEN=... (default: the local platform)
+	@exec $(RUN) -m infra.smoke
+
+# The database of MIGRATION_DATABASE_URL (or DATABASE_URL), or else that of the local platform that runs.
+TARGET := $(RUN) -m infra.target
+.PHONY: db-shell db-health db-backup db-restore migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking bench-ingest bench-search db-maintenance bench-events eval-retrieval
 
 migrate: install ## Migrate to the newest revision and apply sql/
-	@$(BIN)/alembic upgrade head
+	@$(TARGET) $(BIN)/alembic upgrade head
 
-migrate-create: install ## Start a revision: message="add a table" rev=014_table
-	@$(BIN)/alembic revision --rev-id "$(rev)" -m "$(message)"
-	@mkdir -p migrations/versions/$(rev) && touch migrations/versions/$(rev)/01_up.sql migrations/versions/$(rev)/down.sql
+migrate-create: install ## Start a revision: message="add a table" (rev=016_table: its id, otherwise made of the message)
+	@$(RUN) -m migrations.create "$(message)" "$(rev)"
 
 db-rollback: install ## Undo the newest revision, or STEPS=n of them
-	@$(BIN)/alembic downgrade -$(or $(STEPS),1)
+	@$(TARGET) $(BIN)/alembic downgrade -$(or $(STEPS),1)
 
 db-drift: install ## Name every function of the database that differs from sql/
-	@$(RUN) -m migrations.drift
+	@$(TARGET) $(RUN) -m migrations.drift
+
+db-shell: install ## psql, as the login that migrates
+	@exec $(RUN) -m infra.shell
+
+db-health: install ## The database's state as JSON; status 1 when it is not healthy
+	@$(RUN) -m infra.database_health
+
+db-backup: install ## Back up into a file: BACKUP_MODE=full|schema|data BACKUP_DIR=./backups
+	@$(RUN) -m infra.backup
+
+db-restore: install ## Restore BACKUP_FILE=path (CREATE_DB=1 makes the database, FORCE=1 replaces what it holds)
+	@$(RUN) -m infra.restore
 
 reembed: install ## New vectors by another embedding model, while the old ones answer (MODEL= DIMENSIONS=; CANCEL=1 undoes what is not finished)
 	@exec $(RUN) -m infra.reembed
