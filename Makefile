@@ -75,6 +75,24 @@ test-litellm: install install-litellm ## The platform with a real LiteLLM proxy 
 test-pgbouncer: install install-node-sdk ## The stack's tests through PgBouncer in transaction mode; skipped where it is not installed
 	@exec env PGBOUNCER=1 $(BIN)/pytest tests/stack --ignore=tests/stack/test_failover.py $(ARGS)
 
+test-image: install install-containers ## The image really built and run, each function in a container; needs root on Debian (five minutes)
+	@exec $(BIN)/pytest tests/image
+
+# The image: infra/image/__main__.py says which variables it hears.
+.PHONY: image test-image install-containers
+
+image: ## Build the image with docker, podman or buildah (IMAGE= TAG= BASE= SBOM=file WHEELS=folder PIP_CONF=file SOURCE=url)
+	@$(PYTHON) -m infra.image
+
+CONTAINER_TOOLS := debootstrap buildah crun
+
+install-containers:
+	@lacking=; for tool in $(CONTAINER_TOOLS); do command -v $$tool >/dev/null || lacking="$$lacking $$tool"; done; \
+	test -z "$$lacking" || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+	  echo "make test-image needs root on Debian, and its packages$$lacking." >&2; exit 1; }; \
+	  echo "Installing$$lacking ..." && apt-get update -qq \
+	    && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$lacking >/dev/null; }
+
 chaos: install ## kill -9 of each part at random moments of streaming turns, and deliveries that go astray (ROUNDS=20 SEED=... ARGS="-k redis")
 	@exec $(BIN)/pytest tests/chaos --ignore=tests/chaos/test_ingestion.py $(ARGS)
 
