@@ -84,7 +84,7 @@ test-image: install install-containers ## The image really built and run, each f
 image: ## Build the image with docker, podman or buildah (IMAGE= TAG= BASE= SBOM=file WHEELS=folder PIP_CONF=file SOURCE=url)
 	@$(PYTHON) -m infra.image
 
-CONTAINER_TOOLS := debootstrap buildah crun
+CONTAINER_TOOLS := debootstrap buildah runc
 
 install-containers:
 	@lacking=; for tool in $(CONTAINER_TOOLS); do command -v $$tool >/dev/null || lacking="$$lacking $$tool"; done; \

@@ -117,8 +117,14 @@ def composed(
     services = render(PRODUCTION, environ)["services"]
     superuser = f"postgres:{environ['POSTGRES_PASSWORD']}@db:5432"
     with ExitStack() as stack:
-        key = {"LITELLM_API_KEY": environ["LITELLM_API_KEY"], "MODEL_TOKENS_PER_SECOND": "0"}
-        model_url, _ = stack.enter_context(server("models", "infra.local.model_server", folder, **key))
+        models = server(
+            "models",
+            "infra.local.model_server",
+            folder,
+            LITELLM_API_KEY=environ["LITELLM_API_KEY"],
+            MODEL_TOKENS_PER_SECOND="0",
+        )
+        model_url, _ = stack.enter_context(models)
         hosts = {
             # This server's superuser has a password of its own; app and relay have those of init.sql.
             superuser: f"postgres:{postgres.superuser_password}@{HOST}:{postgres.port}",

@@ -21,7 +21,7 @@ from infra.local.assembly import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PROGRAMS = ("debootstrap", "buildah", "crun", "unshare", "make")
+PROGRAMS = ("debootstrap", "buildah", "runc", "unshare", "make")
 BASE, BUILDER = "localhost/platform-base:test", "localhost/platform-builder:test"
 IMAGE, TAG = "localhost/platform", "0.0.0-test"
 SOURCE = "https://code.example.com/enterprise-agent-platform"
@@ -34,12 +34,12 @@ def missing() -> str:
     if os.geteuid() != 0:
         return "the image is built and run as root (debootstrap, mounts, cgroups): run it as root, on Debian"
     lacking = [program for program in PROGRAMS if shutil.which(program) is None]
-    return f"not installed: {', '.join(lacking)} (apt-get install debootstrap buildah crun)" if lacking else ""
+    return f"not installed: {', '.join(lacking)} (apt-get install debootstrap buildah runc)" if lacking else ""
 
 
-def run(command: Sequence[str], **options: Any) -> str:
+def run(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a command and return its output; raises RuntimeError with the end of what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed ({done.returncode}):\n{(done.stderr + done.stdout)[-4000:]}")
     return done.stdout

@@ -1,6 +1,6 @@
 """The image, really built and run: `make test-image`.
 
-These tests are run when they are asked for by name: they need root, and Debian's packages debootstrap, buildah and crun.
+These tests are run when they are asked for by name: they need root, and Debian's packages debootstrap, buildah and runc.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A container as a cluster runs one: what the manifest asks for, by the OCI runtime crun, on the network of this machine.
+"""A container as a cluster runs one: what the manifest asks for, by the OCI runtime runc, on the network of this machine.
 
 It gets the read-only root, no capability, no new privileges, the user of the image, limits of memory and processor by cgroups,
-and the seccomp profile that Debian ships for containers, which stands for the cluster's RuntimeDefault.
+and the seccomp profile that Debian ships for containers, which stands for the cluster's RuntimeDefault. (crun refuses a
+machine that has cgroups of both versions.)
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Container(ChildProcess):
         cpus: float,
         volumes: Mapping[str, Path] | None = None,
     ) -> None:
-        self._runtime = ("crun", "--root", str(folder / "crun"))
+        self._runtime = ("runc", "--root", str(folder / "runc"))
         self._bundle = folder / name
         self._bundle.mkdir(parents=True)
         variables = [*config["Env"], f"HOSTNAME={name}", *(f"{key}={value}" for key, value in environment.items())]

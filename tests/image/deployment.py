@@ -70,8 +70,14 @@ class Deployment:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            key = {"LITELLM_API_KEY": self.secret["LITELLM_API_KEY"], "MODEL_TOKENS_PER_SECOND": "0"}
-            model_url, _ = stack.enter_context(server("models", "infra.local.model_server", self._folder, **key))
+            models = server(
+                "models",
+                "infra.local.model_server",
+                self._folder,
+                LITELLM_API_KEY=self.secret["LITELLM_API_KEY"],
+                MODEL_TOKENS_PER_SECOND="0",
+            )
+            model_url, _ = stack.enter_context(models)
             self.config = self._configuration(model_url)
             stack.callback(self._stop)
             self._start()

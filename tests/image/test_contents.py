@@ -97,7 +97,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(built: Built, folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Run a script by the image's Python in a container, and return what it printed."""
     name = request.node.name.replace("_", "-")[:60]
-    containers = []
+    containers: list[Container] = []
 
     def run(script: str, *, memory_bytes: int = 512 * 1024 * 1024) -> str:
         container = Container(

@@ -106,5 +106,5 @@ def test_a_cold_start_of_chat(deployment: Deployment, tmp_path: Path) -> None:
     here, there = (median(pair[place] for pair in pairs) for place in (0, 1))
     REPORT.append(
         f"chat from start to ready: {here * 1000:.0f} ms in its container, {there * 1000:.0f} ms outside,"
-        f" {median(one / other for one, other in pairs):.2f} times (crun's own start included)"
+        f" {median(one / other for one, other in pairs):.2f} times (runc's own start included)"
     )
