@@ -34,6 +34,8 @@ FILES = [PRODUCTION, DEVELOPMENT, OVERRIDES]
 STORES = {"db": 5432, "redis": 6379, "litellm": 4000, "ollama": 11434}
 """What the platform stands on, and the operators' ports of it."""
 JOBS = {"migrate"}
+EVENTING = {"broker", "relay"}
+"""What Knative Eventing is in a cluster."""
 INSIDE = 8080
 """The port of a function in its container."""
 OF_COMPOSE = {
@@ -97,7 +99,7 @@ def test_docker_compose_reads_a_file(path: Path, filled_in: dict[str, str]) -> N
         command, env={"PATH": "/usr/bin:/usr/local/bin", **environ}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["services"]) == {*STORES, *JOBS, *SERVICES, "broker", "relay"}
+    assert set(json.loads(done.stdout)["services"]) == {*STORES, *JOBS, *SERVICES, *EVENTING}
 
 
 @pytest.mark.parametrize("name", [*SERVICES, "relay"])
@@ -130,7 +132,7 @@ def test_the_configuration_is_the_config_maps(production: Document) -> None:
 
 
 def test_every_service_of_the_manifests_is_here_and_nothing_else(production: Document) -> None:
-    assert set(production["services"]) == {*SERVICES, "relay", "broker", *JOBS, *STORES}
+    assert set(production["services"]) == {*SERVICES, *EVENTING, *JOBS, *STORES}
 
 
 def test_every_variable_exists() -> None:
@@ -232,7 +234,9 @@ def test_the_broker_reaches_whoever_receives_events(production: Document) -> Non
     told = json.loads(production["services"]["broker"]["environment"]["LOCAL_SUBSCRIBERS"])
     found = manifests.load(MANIFESTS)
     receivers = [trigger.subscriber for trigger in found.triggers] + [ping.sink for ping in found.pings]
-    assert told == {to.service: f"http://{to.service}:{INSIDE}" for to in receivers if to.service}
+    receivers += [trigger.delivery.dead_letter for trigger in found.triggers if trigger.delivery.dead_letter]
+    expected = {to.service: f"http://{to.service}:{INSIDE}" for to in receivers if to.service}
+    assert told == expected
     own = production["services"]["relay"]["environment"]
     [relay] = found.sources
     assert own["K_SINK"] == f"http://broker:{production['services']['broker']['environment']['PORT']}/"

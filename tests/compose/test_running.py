@@ -15,7 +15,7 @@ import sys
 import urllib.request
 from contextlib import ExitStack
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -171,6 +171,13 @@ def test_every_health_check_says_that_its_service_is_well(composed: Composed) ->
     assert {name: composed.check(name) for name in composed.listening} == dict.fromkeys(composed.listening, 0)
 
 
+def status(composed: Composed, name: str) -> dict[str, Any]:
+    """Return what the broker says of itself."""
+    with urllib.request.urlopen(composed.urls[name] + "/status") as response:  # noqa: S310 - a loopback address
+        told: dict[str, Any] = json.load(response)
+    return told
+
+
 def test_a_turn_goes_through_the_broker_of_the_compose_file(composed: Composed, postgres: EmbeddedPostgres) -> None:
     seed = subprocess.run(
         [sys.executable, "-m", "infra.seed"],
@@ -183,9 +190,7 @@ def test_a_turn_goes_through_the_broker_of_the_compose_file(composed: Composed, 
     key = key_of(seed.stdout)
     answer = asyncio.run(ask_about(composed.urls, key, "manual.md", MANUAL.encode(), "text/markdown", QUESTION))
     assert {citation["document"] for citation in answer.citations} == {"manual.md"}
-    with urllib.request.urlopen(composed.urls["broker"] + "/status") as response:  # noqa: S310 - a loopback address
-        told = json.load(response)
-    assert told["triggers"]["ingestion-received"]["delivered"] == 1
+    assert status(composed, "broker")["triggers"]["ingestion-received"]["delivered"] == 1
     with psycopg.connect(postgres.url("enterprise_agents")) as connection:
         assert connection.execute("SELECT status FROM chat.turns").fetchall() == [("completed",)]
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from infra.local.redis import EmbeddedRedis
     from tests.image.building import Built
 
-MIGRATION = ("python", "-m", "alembic", "upgrade", "head")
-"""As docs/image.md and the migration Job say."""
 MODELS = "/models"
 TIMEOUT_SECONDS = 120.0
 MEBIBYTE = 1024 * 1024
@@ -90,7 +88,11 @@ class Deployment:
         self._stack.close()
 
     def container(
-        self, name: str, command: Sequence[str], variables: Mapping[str, str], limits: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        limits: Mapping[str, str] | None = None,
     ) -> Container:
         """Return a container of the image that is not started yet."""
         limits = limits or JOB_LIMITS
@@ -145,7 +147,8 @@ class Deployment:
 
     def _start(self) -> None:
         provision.create_database(self._postgres.superuser_url, environment.DATABASE)
-        self.job("migration", MIGRATION)
+        assert self.manifests.migration is not None
+        self.job("migration", self.manifests.migration.command)
         provision.set_passwords(self._postgres.superuser_url, self._passwords)
         subscribers = {name: self.urls[name] for name in self.manifests.services}
         own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_PING_SECONDS": "5"}
