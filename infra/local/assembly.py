@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 from infra.local import environment
 from infra.local.manifests import ManifestError
 from infra.local.pgbouncer import STATISTICS_ROLE, Pgbouncer
-from infra.local.ports import BROKER, HOST, MODEL_SERVER, PGBOUNCER, POSTGRES, REDIS
+from infra.local.ports import BROKER, HOST, JOB_SINK, MODEL_SERVER, PGBOUNCER, POSTGRES, REDIS
 from infra.local.postgres import EmbeddedPostgres
-from infra.local.process import ChildProcess
+from infra.local.process import ChildProcess, program
 from infra.local.redis import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -38,7 +37,8 @@ class Assembly:
 
     `postgres`, `redis` and `model_server` are None where a real one is, `pgbouncer` where none stands before PostgreSQL.
 
-    `functions` are the Services by name, `sources` the ContainerSources, `urls` where each part is reached.
+    `job_sink` runs the JobSinks, and is None where there are none. `functions` are the Services by name, `sources` the
+    ContainerSources, `urls` where each part is reached.
     """
 
     connections: Connections
@@ -48,6 +48,7 @@ class Assembly:
     model_server: ChildProcess | None
     migration: ChildProcess
     broker: ChildProcess
+    job_sink: ChildProcess | None
     functions: Mapping[str, ChildProcess]
     sources: Mapping[str, ChildProcess]
     urls: Mapping[str, str]
@@ -56,8 +57,12 @@ class Assembly:
 def parts(manifests: Manifests, external: frozenset[str], *, pooled: bool = False) -> list[str]:
     """Return the parts that listen on a port, PgBouncer among them where connections are pooled."""
     pool = (PGBOUNCER,) if pooled else ()
-    every = (POSTGRES, *pool, REDIS, MODEL_SERVER, BROKER, *manifests.services)
+    every = (POSTGRES, *pool, REDIS, MODEL_SERVER, BROKER, *_job_sink(manifests), *manifests.services)
     return [part for part in every if part not in external]
+
+
+def _job_sink(manifests: Manifests) -> tuple[str, ...]:
+    return (JOB_SINK,) if manifests.job_sinks else ()
 
 
 def assemble(
@@ -88,10 +93,11 @@ def assemble(
         model_server=build.model_server() if MODEL_SERVER in ports else None,
         migration=build.migration(manifests),
         broker=build.broker(manifests, folder),
+        job_sink=build.job_sink(manifests, folder) if manifests.job_sinks else None,
         functions={name: build.function(service) for name, service in manifests.services.items()},
         sources={source.name: build.source(source) for source in manifests.sources},
         urls={
-            **{name: build.url(name) for name in (*manifests.services, BROKER)},
+            **{name: build.url(name) for name in (*manifests.services, BROKER, *_job_sink(manifests))},
             MODEL_SERVER: connections.model_url,
         },
     )
@@ -119,9 +125,22 @@ class _Builder:
         return self._process("migrate", manifests.migration.command, resolved)
 
     def broker(self, manifests: Manifests, folder: Path) -> ChildProcess:
-        subscribers = {name: self.url(name) for name in manifests.services}
+        subscribers = {name: self.url(name) for name in (*manifests.services, *_job_sink(manifests))}
         own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_MANIFESTS": str(folder)}
         return self._process(BROKER, ("python", "-m", "infra.local.broker"), own)
+
+    def job_sink(self, manifests: Manifests, folder: Path) -> ChildProcess:
+        resolved = {
+            sink.name: sink.container.environment(self._variables.config, self._variables.secret)
+            for sink in manifests.job_sinks.values()
+        }
+        own = {
+            "LOCAL_MANIFESTS": str(folder),
+            "LOCAL_JOB_VARIABLES": json.dumps(resolved),
+            "LOCAL_JOB_EVENTS": str(self._state.path / "jobs"),
+            "LOCAL_JOB_LOGS": str(self._state.logs),
+        }
+        return self._process(JOB_SINK, ("python", "-m", "infra.local.jobs"), own)
 
     def function(self, service: Service) -> ChildProcess:
         resolved = service.container.environment(self._variables.config, self._variables.secret)
@@ -136,12 +155,10 @@ class _Builder:
         return self._process(source.name, source.container.command, {**resolved, **injected})
 
     def _process(self, name: str, command: Sequence[str], own: Mapping[str, str]) -> ChildProcess:
-        # The image's `python` is this interpreter here.
-        program = sys.executable if command[0] == "python" else command[0]
         listen = {"HOST": HOST, "PORT": str(self._ports[name])} if name in self._ports else {}
         return ChildProcess(
             name,
-            (program, *command[1:]),
+            program(command),
             env={**self._variables.inherited, **self._variables.config, **own, **listen},
             cwd=ROOT,
             log_path=self._state.logs / f"{name}.log",

@@ -5,9 +5,9 @@ POST, and delivers them in binary mode. Like Knative's in-memory channel it forg
 ends; the outbox and the sweeper make that harmless. Replies of subscribers are not sent on as new events:
 nothing here answers with one.
 
-Variables: PORT, HOST, LOCAL_SUBSCRIBERS (JSON: base URL by Service name), LOCAL_MANIFESTS (a
-kustomization's folder), LOCAL_PING_SECONDS (PingSources fire at this interval instead of by their
-schedule).
+Variables: PORT, HOST, LOCAL_SUBSCRIBERS (JSON: base URL by Service name, and of `job-sink`, which runs the
+JobSinks), LOCAL_MANIFESTS (a kustomization's folder), LOCAL_PING_SECONDS (PingSources fire at this interval
+instead of by their schedule).
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
-from infra.local.cloudevent import Event, InvalidEventError, parse
+from infra.local.cloudevent import Event
 from infra.local.delivery import Subscription
 from infra.local.manifests import Delivery, Destination, ManifestError, Manifests, load
+from infra.local.ports import JOB_SINK
+from infra.local.receiving import problem, routes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     from infra.local.manifests import PingSource, Trigger
 
-_BODY_BYTES = 16 * 1024 * 1024
 # More than this and the sender has to wait, as with a full channel.
 _PENDING_EVENTS = 10_000
 _DRAIN_SECONDS = 2.0
@@ -48,8 +48,8 @@ _SOURCE_TIMEOUT_SECONDS = 60.0
 class Broker:
     """Accepts events and delivers each to every Trigger that it matches.
 
-    `subscribers` holds the base URL of each Service, `own_url` that of this broker; raises ManifestError
-    when a Service that receives events has no URL. Use it inside a running event loop, and `close` it.
+    `subscribers` holds the base URL of each Service and of `job-sink`, `own_url` that of this broker; raises
+    ManifestError when somebody who receives events has no URL. Use it inside a running event loop, and `close` it.
     """
 
     def __init__(
@@ -139,12 +139,14 @@ class Broker:
         )
 
     def _url(self, to: Destination) -> str:
-        if to.service is None and to.broker is None:
+        if to.broker is not None:
+            return below(self._own_url, to.uri)
+        part = JOB_SINK if to.job_sink is not None else to.service
+        if part is None:
             return to.uri
-        base = self._own_url if to.service is None else self._urls.get(to.service)
-        if base is None:
-            raise ManifestError(f"Service {to.service} receives events and has no URL in LOCAL_SUBSCRIBERS")
-        return base.rstrip("/") + "/" + to.uri.lstrip("/")
+        if part not in self._urls:
+            raise ManifestError(f"{part} receives events and has no URL in LOCAL_SUBSCRIBERS")
+        return below(self._urls[part], to.uri if to.job_sink is None else to.job_sink)
 
     async def _tick(self, ping: PingSource, subscription: Subscription) -> None:
         while True:
@@ -186,39 +188,15 @@ def create_app(
             finally:
                 await broker.close()
 
-    async def receive(request: Request) -> Response:
-        body = bytearray()
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            # Read to the end all the same: a sender that is cut off would not see the answer.
-            if size <= _BODY_BYTES:
-                body += part
-        if size > _BODY_BYTES:
-            return _problem(413, "event-too-large", f"an event may have {_BODY_BYTES} bytes")
-        try:
-            event = parse(request.headers, bytes(body))
-        except InvalidEventError as error:
-            return _problem(400, "invalid-event", str(error))
+    def take(_: Request, event: Event) -> Response:
         if not holder[0].accept(event):
-            return _problem(503, "broker-full", "too many events are waiting", {"Retry-After": "1"})
+            return problem(503, "broker-full", "too many events are waiting", {"Retry-After": "1"})
         return Response(status_code=202)
 
-    async def status(_: Request) -> Response:
-        return JSONResponse(holder[0].status())
+    def status() -> dict[str, object]:
+        return holder[0].status()
 
-    async def healthy(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    return Starlette(
-        routes=[
-            Route("/status", status, methods=["GET"]),
-            Route("/health/live", healthy, methods=["GET"]),
-            Route("/health/ready", healthy, methods=["GET"]),
-            Route("/{path:path}", receive, methods=["POST"]),
-        ],
-        lifespan=lifespan,
-    )
+    return Starlette(routes=routes("/{path:path}", take, status), lifespan=lifespan)
 
 
 def main() -> None:
@@ -234,19 +212,15 @@ def main() -> None:
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning")
 
 
+def below(base: str, path: str) -> str:
+    """Return the URL of a path below another one."""
+    return base.rstrip("/") + "/" + path.lstrip("/")
+
+
 def _seconds_to_next_minute(now: datetime) -> float:
     following = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
     # A little past it, so that a clock that is early never fires in the minute before.
     return (following - now).total_seconds() + 0.05
-
-
-def _problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(
-        {"type": f"urn:enterprise-agents:problem:{code}", "status": status, "detail": detail, "code": code},
-        status_code=status,
-        headers=headers,
-        media_type="application/problem+json",
-    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
@@ -55,6 +56,17 @@ class Event:
         if self.content_type is not None:
             headers["content-type"] = self.content_type
         return headers
+
+    def structured(self) -> bytes:
+        """Return the event in structured mode, as one JSON object; raises ValueError for data that are not of their type."""
+        members: dict[str, object] = {**self.attributes, "specversion": self.attributes.get("specversion", "1.0")}
+        if self.content_type is not None:
+            members["datacontenttype"] = self.content_type
+        if self.data and "json" in (self.content_type or "json"):
+            members["data"] = json.loads(self.data)
+        elif self.data:
+            members["data_base64"] = b64encode(self.data).decode()
+        return json.dumps(members).encode()
 
     def matches(self, wanted: Mapping[str, str]) -> bool:
         """Whether each named attribute is there and equal; an empty value asks for presence only."""

@@ -34,6 +34,8 @@ _CLUSTER_ONLY = frozenset(
 )
 # Knative's limit for a Revision that names none (config-defaults revision-timeout-seconds).
 _DEFAULT_TIMEOUT_SECONDS = 300.0
+# Kubernetes' for a Job that names none.
+_DEFAULT_BACKOFF_LIMIT = 6
 
 
 class ManifestError(ValueError):
@@ -91,10 +93,25 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class JobSink:
+    """Runs a command once for each event, and again after a failure, at most `backoff_limit` times.
+
+    `deadline` is for all of that together, and for `kept` afterwards the same event finds its Job; seconds, None for no end.
+    """
+
+    name: str
+    container: Container
+    backoff_limit: int
+    deadline: float | None
+    kept: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Destination:
-    """Where events go: a Service (with a path below it), the Broker, or an absolute URL."""
+    """Where events go: a Service (with a path below it), a JobSink, the Broker, or an absolute URL."""
 
     service: str | None = None
+    job_sink: str | None = None
     broker: str | None = None
     uri: str = ""
 
@@ -152,6 +169,7 @@ class Manifests:
     """Everything of one kustomization that runs on a laptop too; `migration` is the Job that runs before anything else."""
 
     services: Mapping[str, Service]
+    job_sinks: Mapping[str, JobSink]
     triggers: tuple[Trigger, ...]
     pings: tuple[PingSource, ...]
     sources: tuple[ContainerSource, ...]
@@ -165,6 +183,7 @@ class _Collected:
     migration: Container | None = None
     broker_delivery: Delivery = field(default_factory=Delivery)
     services: dict[str, Service] = field(default_factory=dict)
+    job_sinks: dict[str, JobSink] = field(default_factory=dict)
     triggers: list[_Node] = field(default_factory=list)
     pings: list[_Node] = field(default_factory=list)
     sources: list[_Node] = field(default_factory=list)
@@ -232,7 +251,12 @@ def load(directory: Path) -> Manifests:
     pings = tuple(_ping(node, found) for node in found.pings)
     sources = tuple(_source(node, found) for node in found.sources)
     return Manifests(
-        services=found.services, triggers=triggers, pings=pings, sources=sources, migration=found.migration
+        services=found.services,
+        job_sinks=found.job_sinks,
+        triggers=triggers,
+        pings=pings,
+        sources=sources,
+        migration=found.migration,
     )
 
 
@@ -267,6 +291,9 @@ def _collect(found: _Collected, node: _Node) -> None:
         if service.name in found.services:
             raise ManifestError(f"{node.where}: a second Service {service.name}")
         found.services[service.name] = service
+    elif kind == "sinks.knative.dev/JobSink":
+        job_sink = _job_sink(node)
+        found.job_sinks[job_sink.name] = job_sink
     elif kind == "eventing.knative.dev/Broker":
         # Its dead-letter sink may be a Service that comes later.
         found.broker = node.child("spec") if "spec" in node else None
@@ -294,6 +321,25 @@ def _service(node: _Node) -> Service:
         concurrency=spec.whole("containerConcurrency", 0),
         timeout_seconds=float(spec.whole("timeoutSeconds", int(_DEFAULT_TIMEOUT_SECONDS))),
     )
+
+
+def _job_sink(node: _Node) -> JobSink:
+    spec = node.child("spec").child("job").child("spec")
+    spec.refuse("parallelism", "completions", "completionMode", "podFailurePolicy", "successPolicy", "suspend")
+    pod = spec.child("template").child("spec")
+    if (policy := pod.text("restartPolicy")) != "Never":
+        raise ManifestError(f"{pod.where}.restartPolicy: the local stack knows Never, not {policy}")
+    return JobSink(
+        name=node.child("metadata").text("name"),
+        container=_container(pod),
+        backoff_limit=spec.whole("backoffLimit", _DEFAULT_BACKOFF_LIMIT),
+        deadline=_whole_seconds(spec, "activeDeadlineSeconds"),
+        kept=_whole_seconds(spec, "ttlSecondsAfterFinished"),
+    )
+
+
+def _whole_seconds(node: _Node, key: str) -> float | None:
+    return float(node.whole(key, 0)) if key in node else None
 
 
 def _container(spec: _Node) -> Container:
@@ -369,8 +415,12 @@ def _destination(node: _Node, found: _Collected) -> Destination:
     kind, name = ref.text("kind"), ref.text("name")
     if kind == "Broker":
         return Destination(broker=name, uri=uri)
+    if kind == "JobSink":
+        if name not in found.job_sinks:
+            raise ManifestError(f"{ref.where}: there is no JobSink {name!r}")
+        return Destination(job_sink=name, uri=uri)
     if kind != "Service" or not ref.text("apiVersion").startswith("serving.knative.dev/"):
-        raise ManifestError(f"{ref.where}: the local stack delivers to Knative Services, not to {kind}")
+        raise ManifestError(f"{ref.where}: the local stack delivers to Knative Services and JobSinks, not to {kind}")
     if name not in found.services:
         raise ManifestError(f"{ref.where}: there is no Service {name!r}")
     return Destination(service=name, uri=uri)
@@ -394,10 +444,13 @@ def _ping(node: _Node, found: _Collected) -> PingSource:
 
 def _source(node: _Node, found: _Collected) -> ContainerSource:
     spec = node.child("spec")
+    sink = _destination(spec.child("sink"), found)
+    if sink.job_sink is not None:
+        raise ManifestError(f"{spec.where}.sink: the local stack sends a source's events to the Broker or to a Service")
     overrides = spec.child("ceOverrides") if "ceOverrides" in spec else _Node({}, spec.where)
     return ContainerSource(
         name=node.child("metadata").text("name"),
         container=_container(spec.child("template").child("spec")),
-        sink=_destination(spec.child("sink"), found),
+        sink=sink,
         extensions=overrides.texts("extensions"),
     )

@@ -16,6 +16,7 @@ REDIS = "redis"
 PGBOUNCER = "pgbouncer"
 MODEL_SERVER = "model-server"
 BROKER = "broker"
+JOB_SINK = "job-sink"
 
 # The runbook's ports (section 1.4) where it has one.
 DEFAULTS: dict[str, int] = {
@@ -40,6 +41,7 @@ DEFAULTS: dict[str, int] = {
     "embedding": 8014,
     "dead-letters": 8015,
     "maintenance": 8016,
+    JOB_SINK: 8017,
 }
 
 _OFFSET = "PORT_OFFSET"

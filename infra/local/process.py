@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -134,6 +135,11 @@ class ChildProcess:
             log.seek(self._log_start)
             text = log.read().decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-lines:])
+
+
+def program(command: Sequence[str]) -> tuple[str, ...]:
+    """Return a container's command as it is called here: the image's `python` is this interpreter."""
+    return (sys.executable if command[0] == "python" else command[0], *command[1:])
 
 
 def end_group(

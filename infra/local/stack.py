@@ -179,9 +179,8 @@ class Stack:
         if assembly.model_server is not None:
             steps.append(partial(self._start_server, assembly.model_server))
         self._together(steps)
-        self._together(
-            partial(self._start_server, process) for process in (assembly.broker, *assembly.functions.values())
-        )
+        servers = [assembly.broker, *assembly.functions.values(), *([assembly.job_sink] if assembly.job_sink else [])]
+        self._together(partial(self._start_server, process) for process in servers)
         for name, process in assembly.sources.items():
             self._start_part(name, process)
 

@@ -27,6 +27,27 @@ spec:
             - configMapRef: {name: c}
 """
 
+JOB_SINK = """
+apiVersion: sinks.knative.dev/v1alpha1
+kind: JobSink
+metadata: {name: long-work}
+spec:
+  job:
+    spec:
+      backoffLimit: 2
+      activeDeadlineSeconds: 60
+      template:
+        spec:
+          restartPolicy: Never
+          containers:
+            - image: platform
+              command: [python, -m, work.job]
+              env:
+                - {name: DATABASE_URL, valueFrom: {secretKeyRef: {name: s, key: WORKER_URL}}}
+              envFrom:
+                - configMapRef: {name: c}
+"""
+
 TRIGGER = """
 apiVersion: eventing.knative.dev/v1
 kind: Trigger
@@ -37,6 +58,10 @@ spec:
   subscriber: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: worker}}
   delivery: {retry: 4, backoffPolicy: linear, backoffDelay: PT0.01S, timeout: PT8S}
 """
+
+TO_JOB_SINK = TRIGGER.replace(
+    "serving.knative.dev/v1, kind: Service", "sinks.knative.dev/v1alpha1, kind: JobSink"
+).replace("name: worker", "name: long-work")
 
 BROKER = """
 apiVersion: eventing.knative.dev/v1

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from infra.local.broker import create_app
 from infra.local.manifests import ManifestError, load
 from infra.local.ports import HOST, free
-from tests.unit.local.conftest import PING, SERVICE, TRIGGER
+from tests.unit.local.conftest import JOB_SINK, PING, SERVICE, TO_JOB_SINK, TRIGGER
 
 EVENT = {
     "ce-specversion": "1.0",
@@ -65,7 +65,10 @@ async def start(kustomization: Callable[..., Path], worker: Worker) -> AsyncIter
         port = free(["broker"])["broker"]
         url = f"http://{HOST}:{port}"
         app = create_app(
-            load(kustomization(*documents)), {"worker": worker.url}, own_url=url, ping_seconds=ping_seconds
+            load(kustomization(*documents)),
+            {"worker": worker.url, "job-sink": worker.url.rstrip("/") + "/sinks"},
+            own_url=url,
+            ping_seconds=ping_seconds,
         )
         server = uvicorn.Server(uvicorn.Config(app, host=HOST, port=port, log_level="warning"))
         task = asyncio.create_task(server.serve())
@@ -109,6 +112,16 @@ async def test_a_matching_event_is_accepted_and_delivered(
     path, headers, body = await worker.received.get()
     assert (path, body) == ("/", b'{"a": 1}')
     assert {name: headers[name] for name in EVENT} == EVENT
+
+
+async def test_an_event_for_a_job_sink_goes_to_what_runs_them(
+    start: Start, session: aiohttp.ClientSession, worker: Worker
+) -> None:
+    url = await start(JOB_SINK, TO_JOB_SINK)
+    async with session.post(url, headers=EVENT, data=b'{"a": 1}') as response:
+        assert response.status == 202
+    path, headers, body = await worker.received.get()
+    assert (path, headers["ce-id"], body) == ("/sinks/long-work", "1", b'{"a": 1}')
 
 
 async def test_structured_mode_is_delivered_in_binary_mode(
@@ -181,6 +194,6 @@ async def test_ping_sources_fire_at_the_given_interval(start: Start, worker: Wor
 
 async def test_a_subscriber_without_a_url_stops_the_start(kustomization: Callable[..., Path]) -> None:
     app = create_app(load(kustomization(SERVICE, TRIGGER)), {}, own_url="http://here/")
-    with pytest.raises(ManifestError, match="Service worker receives events and has no URL"):
+    with pytest.raises(ManifestError, match="worker receives events and has no URL"):
         async with app.router.lifespan_context(app):
             pass

@@ -94,3 +94,30 @@ def test_ping_is_a_complete_event_with_an_id_of_its_own() -> None:
     assert one.id != two.id
     read = parse(one.headers(), one.data)
     assert (read.type, read.attributes["source"]) == ("dev.knative.sources.ping", "/s")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "member"),
+    [
+        ("application/json", b'{"a": [1]}', {"data": {"a": [1]}}),
+        ("application/cloudevents+json", b"null", {"data": None}),
+        (None, b"7", {"data": 7}),
+        ("text/plain", b"\xff", {"data_base64": "/w=="}),
+        ("application/json", b"", {}),
+    ],
+)
+def test_an_event_as_one_object_is_the_same_event(
+    content_type: str | None, data: bytes, member: dict[str, object]
+) -> None:
+    required = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
+    event = Event({**required, "time": "2026-01-02T00:00:00Z", "size": "large"}, content_type, data)
+    told = json.loads(event.structured())
+    assert {name: told[name] for name in told if name.startswith("data") and name != "datacontenttype"} == member
+    read = parse({"content-type": "application/cloudevents+json"}, event.structured())
+    assert {**read.attributes, "datacontenttype": None} == {**event.attributes, "datacontenttype": None}
+
+
+def test_data_that_are_not_of_their_type_make_no_object() -> None:
+    event = Event({"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}, "application/json", b"{")
+    with pytest.raises(ValueError, match="Expecting"):
+        event.structured()

@@ -6,7 +6,8 @@ import pytest
 from infra.local.assembly import MANIFESTS
 from infra.local.manifests import Delivery, Destination, ManifestError, load
 from infra.local.ports import DEFAULTS
-from tests.unit.local.conftest import BROKER, JOB, PING, SERVICE, SOURCE, TRIGGER
+from infra.local.ports import JOB_SINK as JOB_SINK_PART
+from tests.unit.local.conftest import BROKER, JOB, JOB_SINK, PING, SERVICE, SOURCE, TO_JOB_SINK, TRIGGER
 
 Kustomization = Callable[..., Path]
 
@@ -86,9 +87,34 @@ def test_container_source_has_command_sink_and_extensions(kustomization: Kustomi
     assert (source.sink, source.extensions) == (Destination(broker="default"), {"region": "here"})
 
 
+def test_job_sink_is_read_with_its_limits(kustomization: Kustomization) -> None:
+    sink = load(kustomization(JOB_SINK)).job_sinks["long-work"]
+    assert (sink.backoff_limit, sink.deadline, sink.kept) == (2, 60.0, None)
+    assert sink.container.command == ("python", "-m", "work.job")
+    assert sink.container.environment({"REGION": "eu"}, {"WORKER_URL": "db"}) == {"REGION": "eu", "DATABASE_URL": "db"}
+
+
+def test_a_job_sink_that_names_no_limits_has_those_of_kubernetes(kustomization: Kustomization) -> None:
+    document = JOB_SINK.replace("backoffLimit: 2", "ttlSecondsAfterFinished: 5").replace(
+        "activeDeadlineSeconds: 60", ""
+    )
+    sink = load(kustomization(document)).job_sinks["long-work"]
+    assert (sink.backoff_limit, sink.deadline, sink.kept) == (6, None, 5.0)
+
+
+def test_a_trigger_may_lead_to_a_job_sink(kustomization: Kustomization) -> None:
+    (trigger,) = load(kustomization(TO_JOB_SINK, JOB_SINK)).triggers
+    assert trigger.subscriber == Destination(job_sink="long-work")
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
+        (TO_JOB_SINK, "there is no JobSink 'long-work'"),
+        (JOB_SINK.replace("Never", "OnFailure"), "restartPolicy: the local stack knows Never"),
+        (JOB_SINK.replace("backoffLimit: 2", "parallelism: 2"), "parallelism: the local stack cannot"),
+        (JOB_SINK.replace("backoffLimit: 2", "suspend: true"), "suspend: the local stack cannot"),
+        (JOB_SINK.replace("command: [python, -m, work.job]", "args: []"), "command is missing"),
         (TRIGGER.replace("name: worker", "name: nobody"), "there is no Service 'nobody'"),
         (TRIGGER.replace("kind: Service", "kind: Deployment"), "not to Deployment"),
         (TRIGGER.replace("  filter:", "  filters: [{exact: {type: a}}]\n  filter:"), "filters: the local stack cannot"),
@@ -149,6 +175,7 @@ def test_a_folder_without_kustomization_is_an_error(tmp_path: Path) -> None:
 
 def test_the_platforms_own_manifests_can_be_run_here() -> None:
     manifests = load(MANIFESTS)
-    assert set(manifests.services) <= set(DEFAULTS)
+    assert {*manifests.services, JOB_SINK_PART} <= set(DEFAULTS)
+    assert list(manifests.job_sinks) == ["ingestion-job"]
     assert manifests.triggers
     assert [source.name for source in manifests.sources] == ["relay"]
