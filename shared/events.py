@@ -7,6 +7,7 @@ Knative retries 404, 408, 409, 429 and 5xx, so poison is answered with none of t
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -163,9 +164,14 @@ async def receive(request: Request) -> Event:
         body = await read_body(request, MAX_EVENT_BYTES)
     except ClientDisconnect:
         raise Problem("malformed_event", "The request ended in the middle of its body.") from None
+    return parse(request.headers, body)
+
+
+def parse(headers: Mapping[str, str], body: bytes) -> Event:
+    """Return the CloudEvent of a request's headers and body; raises Problem `malformed_event`."""
     try:
         # The data are left as they came: those of data_base64 need not be JSON.
-        event = from_http(dict(request.headers), body, data_unmarshaller=lambda raw: raw)
+        event = from_http(dict(headers), body, data_unmarshaller=lambda raw: raw)
         attributes = dict(event.get_attributes())
     except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Problem("malformed_event", f"The request is not a CloudEvent: {error}") from error
@@ -201,12 +207,24 @@ async def consume(request: Request, *consumers: Consumer) -> Response:
     """Give the delivered event to the first consumer that takes its type, and answer in the broker's terms."""
     try:
         event = await receive(request)
-        taking = next((consumer for consumer in consumers if consumer.takes(event.type)), None)
-        if taking is None:
-            raise Problem("malformed_event", f"No handler takes events of type {event.type}.")
     except Problem as problem:
-        return refuse(problem, {})
+        refused: Problem | None = refuse(problem, {})
+    else:
+        refused = await handle(event, *consumers)
+    if refused is None:
+        return JSONResponse({"status": "done"})
+    response = refused.response()
+    if response.status_code in RETRIED and is_poison(refused):
+        response.status_code = POISON_STATUS
+    return response
+
+
+async def handle(event: Event, *consumers: Consumer) -> Problem | None:
+    """Give an event to the first consumer that takes its type; return why it is not done, or None: nothing is left to do."""
     ids = {"event_id": event.id, "event_type": event.type, "tenant_id": event.extensions.get("tenantid")}
+    taking = next((consumer for consumer in consumers if consumer.takes(event.type)), None)
+    if taking is None:
+        return refuse(Problem("malformed_event", f"No handler takes events of type {event.type}."), ids)
     try:
         with event.span():
             await taking.handle(event)
@@ -218,20 +236,19 @@ async def consume(request: Request, *consumers: Consumer) -> Response:
     except DataError as error:
         logs.error("event_failed", error, **ids)
         return refuse(Problem("invalid_request", "PostgreSQL cannot take what the event carries."), ids)
-    except Exception as error:  # noqa: BLE001 - the broker must be told to try again, whatever went wrong
+    except Exception as error:  # noqa: BLE001 - it must be said that the event is to come again, whatever went wrong
         logs.error("event_failed", error, **ids)
         return refuse(Problem("internal_error", "The event could not be handled; deliver it again."), ids)
-    return JSONResponse({"status": "done"})
+    return None
 
 
-def refuse(problem: Problem, ids: Mapping[str, object]) -> Response:
-    """Return the problem as a response that is retried only when trying again can help.
-
-    Of the statuses below 500 that Knative retries only 409 `in_progress` is meant so.
-    """
+def refuse(problem: Problem, ids: Mapping[str, object]) -> Problem:
+    """Count and log why an event is not done; return it."""
     metrics.problems().labels(problem.code).inc()
     logs.warning("event_refused", code=problem.code, detail=problem.detail, **ids)
-    response = problem.response()
-    if response.status_code in RETRIED and problem.code != "in_progress":
-        response.status_code = POISON_STATUS
-    return response
+    return problem
+
+
+def is_poison(problem: Problem) -> bool:
+    """Return whether trying again cannot help; it can after a failure of ours, and while the work is in progress elsewhere."""
+    return problem.status < HTTPStatus.INTERNAL_SERVER_ERROR and problem.code != "in_progress"

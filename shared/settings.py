@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     embedding_tokenizer: Path | None = None
 
     max_document_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 50 * 1024 * 1024
+    large_document_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    extraction_timeout_seconds: Annotated[float, Field(gt=0)] = 120
+    extraction_memory_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 1024 * 1024 * 1024
     dataref_allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     s3_endpoint_url: str = ""
     s3_access_key_id: str = ""
@@ -156,6 +159,7 @@ class Settings(BaseSettings):
             "litellm_default_model",
             "litellm_embedding_model",
             "oidc_default_role",
+            "large_document_bytes",
             "region",
         )
         return {name: str(getattr(self, name)) for name in names}

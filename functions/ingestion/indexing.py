@@ -76,8 +76,7 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             keeper = group.create_task(_keep_lease(work))
-            limits = Limits(size_bytes=settings.max_document_bytes)
-            found = await extract(await _original(work), claim["media_type"], claim["name"], limits)
+            found = await extract(await _original(work), claim["media_type"], claim["name"], _limits(settings))
             await _at(work, "chunking")
             chunks = await asyncio.to_thread(_split, found, claim["name"], settings)
             if not chunks:
@@ -94,6 +93,14 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
         raise _first(problems) from None
     tokenizer = _tokenizer(settings).name
     logs.info("document_chunked", chunks=len(chunks), tokenizer=tokenizer, **work.ids())
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        size_bytes=settings.max_document_bytes,
+        seconds=settings.extraction_timeout_seconds,
+        memory_bytes=settings.extraction_memory_bytes,
+    )
 
 
 def _split(found: Extraction, name: str, settings: Settings) -> list[Chunk]:
@@ -163,5 +170,10 @@ async def _at(work: Work, stage: str) -> None:
 
 async def _fail(work: Work, problem: Problem) -> None:
     metrics.problems().labels(problem.code).inc()
-    logs.warning("document_failed", code=problem.code, detail=problem.detail, **work.ids())
-    await work.delivery.effect("rag.fail_document", **work.lease(), p_code=problem.code, p_detail=problem.detail)
+    outcome = await work.delivery.effect(
+        "rag.fail_document", **work.lease(), p_code=problem.code, p_detail=problem.detail
+    )
+    if outcome == "enlarged":
+        logs.warning("document_enlarged", code=problem.code, detail=problem.detail, **work.ids())
+    else:
+        logs.warning("document_failed", code=problem.code, detail=problem.detail, **work.ids())

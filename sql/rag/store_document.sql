@@ -1,4 +1,4 @@
--- requires: 008_ingestion_pipeline
+-- requires: 017_long_ingestion
 CREATE OR REPLACE FUNCTION rag.store_document(
   p_collection text, p_name text, p_media_type text, p_original bytea,
   p_event_source text DEFAULT NULL, p_event_id text DEFAULT NULL,
@@ -30,8 +30,9 @@ BEGIN
     FOR UPDATE;
     PERFORM rag.check_expected(v_document, p_expected);
     EXIT WHEN v_document.id IS NOT NULL;
-    INSERT INTO rag.documents AS d (tenant_id, collection_id, name, media_type, size_bytes, content_sha256, metadata, dated)
-    VALUES (v_tenant, v_collection, p_name, p_media_type, length(p_original), v_digest, coalesce(p_metadata, '{}'), p_dated)
+    INSERT INTO rag.documents AS d (tenant_id, collection_id, name, media_type, size_bytes, large, content_sha256, metadata, dated)
+    VALUES (
+      v_tenant, v_collection, p_name, p_media_type, length(p_original), rag.is_large(length(p_original)), v_digest, coalesce(p_metadata, '{}'), p_dated)
     ON CONFLICT (tenant_id, collection_id, name) DO NOTHING
     RETURNING * INTO v_document;
     IF FOUND THEN
@@ -51,7 +52,7 @@ BEGIN
 
   -- 3. Others are a new version, which starts over while the old chunks answer.
   UPDATE rag.documents AS d
-  SET size_bytes = length(p_original), content_sha256 = v_digest, media_type = p_media_type, version = d.version + 1,
+  SET size_bytes = length(p_original), large = rag.is_large(length(p_original)), content_sha256 = v_digest, media_type = p_media_type, version = d.version + 1,
       metadata = coalesce(p_metadata, '{}'), dated = p_dated,
       status = 'received', stage = 'received', chunks_total = 0, chunks_embedded = 0, chunks_failed = 0, error_code = NULL, error_detail = NULL,
       attempts = 0, leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp(), updated_at = now()

@@ -1,4 +1,5 @@
--- requires: 000_core
+-- requires: 017_long_ingestion
+-- A job may wait long for a place, and whoever is asked twice has a second one made: so a large document's event is missed later.
 CREATE OR REPLACE FUNCTION rag.sweep_documents()
 RETURNS integer
 LANGUAGE sql SECURITY DEFINER
@@ -8,7 +9,7 @@ AS $$
     SELECT d.tenant_id, d.id
     FROM rag.documents AS d
     WHERE (d.status = 'processing' AND d.leased_until < clock_timestamp())
-      OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - interval '1 minute')
+      OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - CASE WHEN d.large THEN interval '10 minutes' ELSE interval '1 minute' END)
     ORDER BY d.emitted_at
     LIMIT 100
     FOR UPDATE SKIP LOCKED
@@ -22,7 +23,7 @@ AS $$
     RETURNING 1
   ), again AS (
     UPDATE rag.documents AS d
-    SET status = 'received', leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp(), updated_at = now()
+    SET status = 'received', large = d.large OR d.attempts >= 3, leased_by = NULL, leased_until = NULL, emitted_at = clock_timestamp(), updated_at = now()
     FROM stuck
     WHERE d.tenant_id = stuck.tenant_id AND d.id = stuck.id AND d.attempts < d.max_attempts
     RETURNING 1
@@ -31,5 +32,6 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION rag.sweep_documents() IS
-  'Emits documents of all tenants again whose worker died or whose event was lost, and fails those out of attempts. Returns how many.';
+  'Emits documents of all tenants again whose worker died or whose event was lost, and fails those out of attempts. One that three workers have not finished is '
+  'large from then on. Returns how many.';
 GRANT EXECUTE ON FUNCTION rag.sweep_documents() TO app;

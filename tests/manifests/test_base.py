@@ -11,7 +11,7 @@ import yaml
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import Container, Service, Trigger, load
 from shared import guards
-from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED
+from shared.events import CONSUMED, EVENT_TYPES, INFERENCE_REQUESTED, INGESTION_RECEIVED
 from shared.settings import Settings
 from tests.manifests.conftest import SECRETS, files_on_disk
 from tests.manifests.rendering import Object, containers, kustomize, title
@@ -27,7 +27,7 @@ CONTAINERS = [
 INFERENCE = {tier: f"inference-{tier}" for tier in ("light", "standard", "heavy")}
 # Answer when the work is done, so that the first byte may take as long as the whole.
 EVENT_DRIVEN = sorted(
-    {trigger.subscriber.service or "" for trigger in LOADED.triggers}
+    {trigger.subscriber.service for trigger in LOADED.triggers if trigger.subscriber.service}
     | {ping.sink.service or "" for ping in LOADED.pings}
     | {trigger.delivery.dead_letter.service or "" for trigger in LOADED.triggers if trigger.delivery.dead_letter}
 )
@@ -100,20 +100,27 @@ def test_triggers_and_the_event_catalogue_agree() -> None:
     assert {trigger.attributes["type"] for trigger in LOADED.triggers} == CONSUMED
 
 
-def test_each_event_reaches_one_service_by_its_type_and_a_job_by_its_tier_too() -> None:
-    reached = {(t.attributes["type"], t.attributes.get("tier")): t.subscriber.service for t in LOADED.triggers}
+def test_each_event_reaches_one_subscriber_by_its_type_a_job_by_its_tier_too_and_a_document_by_its_size() -> None:
+    reached = {
+        (t.attributes["type"], t.attributes.get("tier") or t.attributes.get("size")): t.subscriber
+        for t in LOADED.triggers
+    }
     assert len(reached) == len(LOADED.triggers), "two Triggers take the same event"
-    assert all(set(trigger.attributes) <= {"type", "tier"} for trigger in LOADED.triggers)
-    others = CONSUMED - {INFERENCE_REQUESTED}
-    assert reached.keys() == {(kind, None) for kind in others} | {(INFERENCE_REQUESTED, tier) for tier in INFERENCE}
-    assert {tier: reached[INFERENCE_REQUESTED, tier] for tier in INFERENCE} == INFERENCE
+    assert all(set(trigger.attributes) <= {"type", "tier", "size"} for trigger in LOADED.triggers)
+    divided = {INFERENCE_REQUESTED: set(INFERENCE), INGESTION_RECEIVED: {"small", "large"}}
+    others = {(kind, None) for kind in CONSUMED - divided.keys()}
+    assert reached.keys() == others | {(kind, value) for kind, values in divided.items() for value in values}
+    assert {tier: reached[INFERENCE_REQUESTED, tier].service for tier in INFERENCE} == INFERENCE
+    assert reached[INGESTION_RECEIVED, "small"].service == "ingestion-worker"
+    assert reached[INGESTION_RECEIVED, "large"].job_sink == "ingestion-job"
 
 
 @pytest.mark.parametrize("trigger", LOADED.triggers, ids=lambda trigger: trigger.name)
 def test_a_delivery_outlasts_the_service_it_goes_to(trigger: Trigger) -> None:
-    assert trigger.subscriber.service is not None
+    service = LOADED.services.get(trigger.subscriber.service or "")
     assert trigger.delivery.timeout is not None
-    assert trigger.delivery.timeout >= LOADED.services[trigger.subscriber.service].timeout_seconds
+    # A JobSink answers at once.
+    assert trigger.delivery.timeout >= (1 if service is None else service.timeout_seconds)
     assert trigger.delivery.retry > 0
 
 

@@ -25,9 +25,13 @@ PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.05
 TAIL_LINES = 15
 
+LARGE_DOCUMENT_BYTES = 200_000
+
 VARIABLES = {
     "ENVIRONMENT": "test",
     "LOCAL_PING_SECONDS": "1",
+    "LOCAL_JOB_BACKOFF_SECONDS": "0.2",
+    "LARGE_DOCUMENT_BYTES": str(LARGE_DOCUMENT_BYTES),
     "JOB_LEASE_SECONDS": "3",
     "MODEL_TOKENS_PER_SECOND": "75",
     "RATE_LIMIT_PER_MINUTE": "100000",
@@ -170,6 +174,8 @@ class Platform:
             lambda: self.query("SELECT status FROM rag.documents WHERE id = %s", [document]) == [("indexed",)],
             f"document {document} is not indexed",
             "ingestion-worker",
+            "job-sink",
+            "ingestion-job",
             "embedding",
             "relay",
             "broker",

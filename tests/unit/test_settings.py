@@ -24,6 +24,8 @@ RANGES = {
     "TOKEN_BUDGET_MONTHLY": (0, None),
     "JOB_LEASE_SECONDS": (1, None),
     "STREAM_TTL_SECONDS": (1, None),
+    "LARGE_DOCUMENT_BYTES": (1, None),
+    "EXTRACTION_MEMORY_BYTES": (256 * 1024 * 1024, None),
 }
 SECRET = "hunter2-secret"
 
@@ -146,6 +148,7 @@ def test_what_the_database_reads_is_text() -> None:
         "litellm_default_model": "openai/gpt-4o-mini",
         "litellm_embedding_model": "openai/text-embedding-3-small",
         "oidc_default_role": "member",
+        "large_document_bytes": "10485760",
         "region": "local",
     }
 

@@ -1,0 +1,16 @@
+"""Documents that no request has time for are indexed by a job of their own."""
+
+from migrations import structure
+
+revision = "017_long_ingestion"
+down_revision = "015_hybrid_search"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    structure.upgrade(revision)
+
+
+def downgrade() -> None:
+    structure.downgrade(revision)

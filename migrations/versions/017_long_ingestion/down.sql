@@ -1,0 +1,1 @@
+ALTER TABLE rag.documents DROP COLUMN large;
