@@ -22,6 +22,7 @@ SERVICES = sorted(LOADED.services)
 CONTAINERS = [
     *(service.container for service in LOADED.services.values()),
     *(source.container for source in LOADED.sources),
+    *(sink.container for sink in LOADED.job_sinks.values()),
     LOADED.migration,
 ]
 INFERENCE = {tier: f"inference-{tier}" for tier in ("light", "standard", "heavy")}
