@@ -12,7 +12,7 @@ from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import load
 from shared import guards
 from shared.settings import Settings
-from tests.manifests.conftest import Object
+from tests.manifests.rendering import Object
 
 LOADED = load(MANIFESTS)
 SINKS = sorted(LOADED.job_sinks)
@@ -121,9 +121,3 @@ def test_an_event_that_comes_again_finds_its_job(name: str) -> None:
     kept = LOADED.job_sinks[name].kept
     assert kept is not None
     assert kept > BROKER_RETRY_SECONDS
-
-
-@pytest.mark.parametrize("name", SINKS)
-def test_kustomize_puts_a_job_sink_beside_its_account(rendered: list[Object], name: str) -> None:
-    spaces = {(one["kind"], one["metadata"]["namespace"]) for one in rendered if one["metadata"]["name"] == name}
-    assert spaces == {("JobSink", "enterprise-agents"), ("ServiceAccount", "enterprise-agents")}
