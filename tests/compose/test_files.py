@@ -34,7 +34,7 @@ FILES = [PRODUCTION, DEVELOPMENT, OVERRIDES]
 STORES = {"db": 5432, "redis": 6379, "litellm": 4000, "ollama": 11434}
 """What the platform stands on, and the operators' ports of it."""
 JOBS = {"migrate"}
-EVENTING = {"broker", "relay"}
+EVENTING = {"broker", "relay", "job-sink"}
 """What Knative Eventing is in a cluster."""
 INSIDE = 8080
 """The port of a function in its container."""
@@ -236,7 +236,12 @@ def test_the_broker_reaches_whoever_receives_events(production: Document) -> Non
     receivers = [trigger.subscriber for trigger in found.triggers] + [ping.sink for ping in found.pings]
     receivers += [trigger.delivery.dead_letter for trigger in found.triggers if trigger.delivery.dead_letter]
     expected = {to.service: f"http://{to.service}:{INSIDE}" for to in receivers if to.service}
-    assert told == expected
+    jobs = production["services"]["job-sink"]["environment"]
+    assert told == expected | {"job-sink": f"http://job-sink:{jobs['PORT']}"}
+    # A Job's variables are this process's own.
+    for sink in found.job_sinks.values():
+        assert {variable.secret_key for variable in sink.container.variables if variable.secret_key} <= set(jobs)
+        assert set(MANIFEST["enterprise-agents"]["data"]) <= set(jobs)
     own = production["services"]["relay"]["environment"]
     [relay] = found.sources
     assert own["K_SINK"] == f"http://broker:{production['services']['broker']['environment']['PORT']}/"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from infra.local.postgres import EmbeddedPostgres
     from infra.local.redis import EmbeddedRedis
 
+LARGE_BYTES = 4096
 INIT = ROOT / "infra" / "postgres" / "init.sql"
 MODELS = ("EMBEDDING_DIMENSIONS", "LITELLM_EMBEDDING_MODEL", "MODEL_LIGHT", "MODEL_STANDARD", "MODEL_HEAVY")
 pytestmark = pytest.mark.stack
@@ -101,7 +102,10 @@ def environ(filled_in: dict[str, str]) -> dict[str, str]:
     nowhere = local.Connections("", "", "", "", "")
     models = local.variables({}, nowhere, embedded_models=True).config
     return (
-        filled_in | {name: models[name] for name in MODELS} | {"CHUNK_SIZE_TOKENS": "192", "CHUNK_OVERLAP_TOKENS": "32"}
+        filled_in
+        | {name: models[name] for name in MODELS}
+        | {"CHUNK_SIZE_TOKENS": "192", "CHUNK_OVERLAP_TOKENS": "32"}
+        | {"LARGE_DOCUMENT_BYTES": str(LARGE_BYTES)}
     )
 
 
@@ -172,13 +176,13 @@ def test_every_health_check_says_that_its_service_is_well(composed: Composed) ->
 
 
 def status(composed: Composed, name: str) -> dict[str, Any]:
-    """Return what the broker says of itself."""
+    """Return what the broker, or what runs the Jobs, says of itself."""
     with urllib.request.urlopen(composed.urls[name] + "/status") as response:  # noqa: S310 - a loopback address
         told: dict[str, Any] = json.load(response)
     return told
 
 
-def test_a_turn_goes_through_the_broker_of_the_compose_file(composed: Composed, postgres: EmbeddedPostgres) -> None:
+def test_turns_go_through_the_broker_of_the_compose_file(composed: Composed, postgres: EmbeddedPostgres) -> None:
     seed = subprocess.run(
         [sys.executable, "-m", "infra.seed"],
         cwd=ROOT,
@@ -188,11 +192,17 @@ def test_a_turn_goes_through_the_broker_of_the_compose_file(composed: Composed, 
         check=True,
     )
     key = key_of(seed.stdout)
-    answer = asyncio.run(ask_about(composed.urls, key, "manual.md", MANUAL.encode(), "text/markdown", QUESTION))
-    assert {citation["document"] for citation in answer.citations} == {"manual.md"}
-    assert status(composed, "broker")["triggers"]["ingestion-received"]["delivered"] == 1
+    documents = {"manual.md": MANUAL.encode()}
+    documents["large.md"] = "".join(f"\n{MANUAL.replace('P-7', f'Q-{n}')}" for n in range(LARGE_BYTES // 500)).encode()
+    assert len(documents["manual.md"]) < LARGE_BYTES < len(documents["large.md"])
+    for name, content in documents.items():
+        answer = asyncio.run(ask_about(composed.urls, key, name, content, "text/markdown", QUESTION))
+        assert {citation["document"] for citation in answer.citations} & {"manual.md"}
+    triggers = status(composed, "broker")["triggers"]
+    assert triggers["ingestion-received"]["delivered"] == triggers["ingestion-received-large"]["delivered"] == 1
+    assert status(composed, "job-sink")["complete"] == 1
     with psycopg.connect(postgres.url("enterprise_agents")) as connection:
-        assert connection.execute("SELECT status FROM chat.turns").fetchall() == [("completed",)]
+        assert connection.execute("SELECT status FROM chat.turns").fetchall() == [("completed",), ("completed",)]
 
 
 def test_development_takes_up_a_change_of_the_code(environ: dict[str, str], composed: Composed, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ DELETE_SECONDS = 20
 class Container(ChildProcess):
     """A command in a container with the file system `root`.
 
-    `memory_bytes` and `cpus` are its limits, `volumes` folders of this machine by where the container sees them, read-only.
+    `memory_bytes` and `cpus` are its limits, `volumes` folders of this machine by where the container sees them, read-only;
+    with `scratch` its /tmp can be written, in memory.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Container(ChildProcess):
         memory_bytes: int,
         cpus: float,
         volumes: Mapping[str, Path] | None = None,
+        scratch: bool = False,
     ) -> None:
         self._runtime = ("runc", "--root", str(folder / "runc"))
         self._bundle = folder / name
@@ -71,6 +73,7 @@ class Container(ChildProcess):
                 _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
                 _mount("/dev/shm", "tmpfs", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),  # noqa: S108
                 _mount("/sys", "sysfs", "nosuid", "noexec", "nodev", "ro"),
+                *([_mount("/tmp", "tmpfs", "nosuid", "nodev", "mode=1777")] if scratch else []),  # noqa: S108
                 *(_bound(path, source) for path, source in (volumes or {}).items()),
                 *(_bound(path, Path(path)) for path in ("/etc/hosts", "/etc/resolv.conf")),
             ],

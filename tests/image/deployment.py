@@ -1,7 +1,7 @@
 """Every workload of knative/base in a container of its own, with the ConfigMap of the base, in production mode.
 
 PostgreSQL, Redis and the model server are processes of this machine. Where the ConfigMap names a cluster's addresses and
-models, those of this machine take their place, and nothing else.
+models, those of this machine take their place; and a document is large that the cluster would call a small one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from infra.local import environment, manifests, ports, provision
 from infra.local.assembly import MANIFESTS
 from infra.local.model_server.files import model_directory
-from infra.local.ports import BROKER, HOST
+from infra.local.ports import BROKER, HOST, JOB_SINK
 from infra.local.readiness import wait_until_ready
 from tests.image.container import Container
 from tests.servers import server
@@ -33,11 +33,14 @@ if TYPE_CHECKING:
     from tests.image.building import Built
 
 MODELS = "/models"
+LARGE_BYTES = 16_384
 TIMEOUT_SECONDS = 120.0
 MEBIBYTE = 1024 * 1024
 SUFFIXES = {"Mi": MEBIBYTE, "Gi": 1024 * MEBIBYTE}
 JOB_LIMITS = {"memory": "512Mi", "cpu": "1"}
 """Of what has no manifest of its own here."""
+JOBS_LIMITS = {"memory": "4Gi", "cpu": "2"}
+"""Of what runs the JobSinks' Jobs, which are its own processes here."""
 
 
 class Deployment:
@@ -51,7 +54,7 @@ class Deployment:
         self._postgres = postgres
         self._folder = folder
         self._stack = ExitStack()
-        self._ports = ports.free([BROKER, *self.manifests.services])
+        self._ports = ports.free([BROKER, JOB_SINK, *self.manifests.services])
         self.urls = {name: f"http://{HOST}:{port}" for name, port in self._ports.items()}
         passwords = {role: secrets.token_urlsafe(24) for role in (environment.FUNCTIONS_ROLE, environment.RELAY_ROLE)}
         self._passwords = passwords
@@ -93,6 +96,8 @@ class Deployment:
         command: Sequence[str],
         variables: Mapping[str, str],
         limits: Mapping[str, str] | None = None,
+        *,
+        scratch: bool = False,
     ) -> Container:
         """Return a container of the image that is not started yet."""
         limits = limits or JOB_LIMITS
@@ -106,6 +111,7 @@ class Deployment:
             memory_bytes=quantity(limits["memory"]),
             cpus=processors(limits["cpu"]),
             volumes={MODELS: model_directory()},
+            scratch=scratch,
         )
 
     def function(self, service: Service, name: str | None = None) -> Container:
@@ -142,6 +148,7 @@ class Deployment:
         models = environment.variables({}, _nowhere(model_url), embedded_models=True).config
         data = dict(self.objects["enterprise-agents"]["data"])
         here = {name: value for name, value in models.items() if name in data} | {"LITELLM_BASE_URL": model_url}
+        here |= {"LARGE_DOCUMENT_BYTES": str(LARGE_BYTES)}
         here |= {"EMBEDDING_TOKENIZER": f"{MODELS}/tokenizer.json", "ENVIRONMENT": data["ENVIRONMENT"]}
         return data | here
 
@@ -150,9 +157,13 @@ class Deployment:
         assert self.manifests.migration is not None
         self.job("migration", self.manifests.migration.command)
         provision.set_passwords(self._postgres.superuser_url, self._passwords)
-        subscribers = {name: self.urls[name] for name in self.manifests.services}
+        subscribers = {name: self.urls[name] for name in (*self.manifests.services, JOB_SINK)}
         own = {"LOCAL_SUBSCRIBERS": json.dumps(subscribers), "LOCAL_PING_SECONDS": "5"}
         parts = [self.container(BROKER, ("python", "-m", "infra.local.broker"), own | self.address(BROKER))]
+        variables = self.config | {"DATABASE_URL": self.secret["DATABASE_URL"]} | self.address(JOB_SINK)
+        parts.append(
+            self.container(JOB_SINK, ("python", "-m", "infra.local.jobs"), variables, JOBS_LIMITS, scratch=True)
+        )
         parts += [self.function(service) for service in self.manifests.services.values()]
         for source in self.manifests.sources:
             variables = source.container.environment(self.config, self.secret)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import urllib.request
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from tests.asking import PATIENCE_SECONDS, ask_about, key_of
 from tests.benchmarks.launch import start_once
 from tests.documents import PDF, readable_documents
 from tests.image.conftest import REPORT
-from tests.image.deployment import quantity
+from tests.image.deployment import LARGE_BYTES, quantity
 
 if TYPE_CHECKING:
     from tests.image.deployment import Deployment
@@ -40,7 +42,7 @@ def test_a_service_starts_as_its_manifest_says_and_is_well(deployment: Deploymen
     assert answers(f"{url}/health/ready")
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "relay", "broker"])
+@pytest.mark.parametrize("name", [*SERVICES, "relay", "broker", "job-sink"])
 def test_a_process_has_no_rights_to_speak_of(deployment: Deployment, name: str) -> None:
     container = deployment.containers[name]
     pid = container.init
@@ -73,6 +75,19 @@ def test_a_document_is_read_and_a_question_about_it_answered(deployment: Deploym
     question = f"What is written about {document.text}?"
     answer = asyncio.run(ask_about(deployment.urls, key, document.name, document.content, PDF, question))
     assert [citation["document"] for citation in answer.citations] == [document.name]
+
+
+def test_a_large_document_is_a_job(deployment: Deployment) -> None:
+    key = key_of(deployment.job("seed-large", ["python", "-m", "infra.seed"], TENANT="large"))
+    content = "".join(
+        f"The pump of hall {hall} is tested in week {hall}.\n\n" for hall in range(LARGE_BYTES // 40)
+    ).encode()
+    assert len(content) > LARGE_BYTES
+    asyncio.run(
+        ask_about(deployment.urls, key, "pumps.md", content, "text/markdown", "When is the pump of hall 7 tested?")
+    )
+    with urllib.request.urlopen(deployment.urls["job-sink"] + "/status") as response:  # noqa: S310 - a loopback address
+        assert json.load(response)["complete"] == 1
 
 
 def test_a_process_that_is_asked_to_end_says_goodbye(deployment: Deployment) -> None:
