@@ -14,7 +14,8 @@ from typing import Any
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from shared import audit, metrics, rate_limit
+from shared import audit, metrics, rate_limit, residency
+from shared.api_keys import ApiKey
 from shared.auth import Unauthenticated, ask_again, authenticate, bearer, log_refusal
 from shared.database import Row
 from shared.principal import Principal
@@ -92,32 +93,38 @@ async def watched(connection: HTTPConnection, caller: Principal) -> AsyncIterato
                 await ask_again(caller)
             except Unauthenticated as refused:
                 await _refuse_login(connection, caller.operation, refused)
+        elif problem.code in residency.ELSEWHERE:
+            # It was at home when this process last asked.
+            await residency.send_home(connection, caller.tenant_id, caller.operation)
         elif problem.code in ACCESS_REFUSED:
-            await audit.refusal(
-                connection,
-                "access",
-                caller.operation,
-                problem.code,
-                tenant_id=caller.tenant_id,
-                subject=caller.subject,
-            )
+            await _refuse_access(connection, caller, problem)
         raise
 
 
 async def admit(connection: HTTPConnection, operation: str, token: str | None = None) -> Admission:
-    """Authenticate and count one request of a connection; raises Unauthenticated, or Problem `rate_limited`.
+    """Authenticate and count one request of a connection.
 
     The token is the Authorization header's, unless the connection has told another one since. A refused one is audited.
+    Raises Unauthenticated; Problem `tenant_elsewhere` or `residency_refused` for a tenant that is not at home here,
+    `tenant_unset` for one that nobody knows, `rate_limited`.
     """
     settings = get_settings()
     begun = time.perf_counter()
     try:
-        identity = await authenticate(token or bearer(connection.headers), operation, settings)
+        token = token or bearer(connection.headers)
+        if (key := ApiKey.parse(token)) is not None:
+            # The secret of another region's key is not here: only the tenant that it names can be known.
+            await residency.is_known(connection, key.tenant_id, operation)
+        identity = await authenticate(token, operation, settings)
     except Unauthenticated as problem:
         await _refuse_login(connection, operation, problem)
         raise
-    known = time.perf_counter()
     principal, limit = identity.principal, identity.rate_limit_per_minute
+    if not await residency.is_known(connection, principal.tenant_id, operation):
+        unknown = Problem("tenant_unset", "The request names a tenant that does not exist.")
+        await _refuse_access(connection, principal, unknown)
+        raise unknown
+    known = time.perf_counter()
     # A key with a limit of its own has a window of its own; all else of one user shares the user's.
     window = f"user:{principal.subject}" if limit is None else f"key:{principal.api_key_id}"
     rate = await rate_limit.check(
@@ -127,6 +134,12 @@ async def admit(connection: HTTPConnection, operation: str, token: str | None = 
     metrics.steps().labels("auth").observe(known - begun)
     metrics.steps().labels("rate_limit").observe(counted - known)
     return Admission(principal, rate, known - begun, counted - known, identity.expires_at)
+
+
+async def _refuse_access(connection: HTTPConnection, caller: Principal, problem: Problem) -> None:
+    await audit.refusal(
+        connection, "access", caller.operation, problem.code, tenant_id=caller.tenant_id, subject=caller.subject
+    )
 
 
 async def _refuse_login(connection: HTTPConnection, operation: str, problem: Unauthenticated) -> None:

@@ -1,4 +1,4 @@
-"""Refused logins and refused access go into the audit log (compliance.audit_log), as many as it can stand.
+"""What is turned away goes into the audit log (compliance.audit_log), as much as it can stand: logins, access, other regions.
 
 Everything else that is audited is written by the SQL that does it, in its own transaction. A refusal has no transaction that
 commits, so it is written here, afterwards. Whoever floods the platform with bad tokens must not fill the log with it: beyond
@@ -8,6 +8,7 @@ MAX_A_MINUTE of one process and kind, refusals are counted, and the next entry s
 import json
 import re
 import time
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -43,8 +44,22 @@ class Allowance:
         return True
 
 
-allowances = {"login": Allowance(), "access": Allowance()}
+allowances = {"login": Allowance(), "access": Allowance(), "residency": Allowance()}
 """The process's own, by kind: rubbish from strangers does not keep out what known users try."""
+
+
+def entry(connection: HTTPConnection, kind: str) -> dict[str, Any] | None:
+    """Count a request that is turned away; return what its entry says of it, or None when no further one may be written now."""
+    metrics.refusals().labels(kind).inc()
+    allowance = allowances[kind]
+    if not allowance.take():
+        return None
+    suppressed, allowance.suppressed = allowance.suppressed, 0
+    request_id = connection.headers.get("x-request-id", "")
+    return {
+        **({"request_id": request_id} if REQUEST_ID.fullmatch(request_id) else {}),
+        **({"suppressed_before": suppressed} if suppressed else {}),
+    }
 
 
 async def refusal(
@@ -57,17 +72,10 @@ async def refusal(
     subject: str | None = None,
 ) -> None:
     """Record that a request was refused: kind `login` or `access`. The refusal stands whether or not this succeeds."""
-    metrics.refusals().labels(kind).inc()
-    allowance = allowances[kind]
-    if not allowance.take():
+    told = entry(connection, kind)
+    if told is None:
         return
-    suppressed, allowance.suppressed = allowance.suppressed, 0
-    request_id = connection.headers.get("x-request-id", "")
-    data = {
-        "reason": storable(reason[:MAX_REASON_CHARS]),
-        **({"request_id": request_id} if REQUEST_ID.fullmatch(request_id) else {}),
-        **({"suppressed_before": suppressed} if suppressed else {}),
-    }
+    data = {"reason": storable(reason[:MAX_REASON_CHARS]), **told}
     try:
         database = await runtime.database()
         await database.call(
@@ -79,6 +87,6 @@ async def refusal(
             p_subject=subject,
         )
     except (Problem, psycopg.Error) as error:
-        allowance.suppressed += suppressed + 1
+        allowances[kind].suppressed += told.get("suppressed_before", 0) + 1
         metrics.problems().labels("refusal_unaudited").inc()
         logs.error("refusal_unaudited", error, kind=kind, operation=operation)

@@ -183,7 +183,7 @@ ENTER_USER = sql.SQL(
     "SELECT core.enter(%(tenant)s, %(subject)s, %(operation)s, %(roles)s::text[], %(groups)s::text[], %(name)s, %(email)s,"
     " %(key)s, %(issued_at)s, %(key_sha256)s)"
 )
-ENTER_FUNCTION = sql.SQL("SELECT core.enter_function(%(tenant)s, %(function)s)")
+ENTER_FUNCTION = sql.SQL("SELECT core.enter_function(%(tenant)s, %(function)s, %(region)s)")
 ENTER = {Principal.__name__: (ENTER_USER,), Worker.__name__: (ENTER_FUNCTION,)}
 COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
 FLUSH = "pg_logical_emit_message"
@@ -231,7 +231,7 @@ def _query(function: str, arguments: tuple[str, ...], actor: str, commit: Commit
 def _entering(actor: Actor | None) -> dict[str, object]:
     """Return the arguments of the statement that says who acts."""
     if isinstance(actor, Worker):
-        return {"tenant": actor.tenant_id, "function": actor.function}
+        return {"tenant": actor.tenant_id, "function": actor.function, "region": actor.region}
     if actor is None:
         return {}
     return {

@@ -69,7 +69,7 @@ class Event:
     def worker(self, function: str) -> Worker:
         """Return a function that works for the event's tenant; raises Problem without a valid `tenantid`."""
         try:
-            return Worker(UUID(self.extensions["tenantid"]), function)
+            return Worker(UUID(self.extensions["tenantid"]), function, self.extensions.get("region"))
         except (KeyError, ValueError) as error:
             raise Problem("malformed_event", "The extension attribute tenantid must be a tenant's UUID.") from error
 
@@ -93,6 +93,13 @@ class Delivery(Generic[Data]):
     def consumed(self) -> dict[str, str]:
         """Return the arguments by which the SQL function that has the effect writes the inbox row in its transaction."""
         return {"p_event_source": self.event.source, "p_event_id": self.event.id}
+
+    async def belongs_here(self) -> None:
+        """Raise Problem `foreign_event` for an event of another region.
+
+        Every call of the delivery does; this is for what is done before the first one.
+        """
+        await self.call("core.require_tenant")
 
     async def effect(self, function: str, /, **arguments: object) -> Any:
         """Call the SQL function that has the event's effect: effect and inbox row are one transaction."""

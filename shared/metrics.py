@@ -71,10 +71,12 @@ def rate_limit_unchecked() -> "Counter":
 
 @cache
 def refusals() -> "Counter":
-    """Count requests that were turned away: kind login or access."""
+    """Count requests that were turned away: kind login, access or residency."""
     from prometheus_client import Counter
 
-    return Counter("enterprise_agent_refusals", "Refused logins and refused access", ["kind"])
+    return Counter(
+        "enterprise_agent_refusals", "Refused logins, refused access, and requests of other regions' tenants", ["kind"]
+    )
 
 
 @dataclass(frozen=True)

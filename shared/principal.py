@@ -33,6 +33,8 @@ class Worker:
 
     tenant_id: UUID
     function: str
+    region: str | None = None
+    """The region that the event names: another one's is refused (core.enter_function)."""
 
 
 Actor = Principal | Worker

@@ -67,6 +67,11 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
         HTTPStatus.SERVICE_UNAVAILABLE, "Every model that could answer is failing", "EA015"
     ),
     "no_model": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "No model can answer", "EA006"),
+    "tenant_elsewhere": ProblemType(HTTPStatus.TEMPORARY_REDIRECT, "The tenant is at home in another region", "EA040"),
+    "residency_refused": ProblemType(
+        HTTPStatus.FORBIDDEN, "The tenant is at home in another region, and not served from this one", "EA041"
+    ),
+    "foreign_event": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The event belongs to another region", "EA042"),
     "in_progress": ProblemType(HTTPStatus.CONFLICT, "The work is in progress elsewhere"),
     "too_many_turns": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The socket follows as many turns as it may"),
     "rate_limited": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),

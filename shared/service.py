@@ -46,7 +46,9 @@ class Service:
     async def _serve(self, scope: "Scope", receive: "Receive", send: "Send", application: "ASGIApp") -> None:
         started = time.perf_counter()
         status, answered = 500, False
-        request_id = HTTPConnection(scope).headers.get("x-request-id") or uuid4().hex
+        connection = HTTPConnection(scope)
+        connection.state.function = self._name.replace("_", "-")
+        request_id = connection.headers.get("x-request-id") or uuid4().hex
 
         async def watch(message: "Message") -> None:
             nonlocal status, answered

@@ -21,6 +21,8 @@ DEV_BASE_URL = "http://localhost:8000"
 DEV_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
 DEV_ISSUER = "http://localhost:8080/realms/dev"
 DEV_AUDIENCE = "enterprise-agents-api"
+ONLY_REGION = "local"
+"""What a deployment is called that is the only one."""
 
 
 class Settings(BaseSettings):
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
 
     background_worker_concurrency: Annotated[int, Field(ge=1, le=32)] = 4
     rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
-    region: str = "local"
+    region: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = ONLY_REGION
 
     enable_telemetry: bool = False
     otlp_endpoint: str = "http://localhost:4317"

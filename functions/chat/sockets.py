@@ -20,6 +20,7 @@ from shared.http import defect
 from shared.oidc import LEEWAY_SECONDS
 from shared.principal import Principal
 from shared.problems import Problem
+from shared.residency import ELSEWHERE
 from shared.settings import get_settings
 from shared.stream_reader import StoredEvent
 from shared.streams import BEGINNING, StreamEvent
@@ -155,7 +156,8 @@ class Session:
             if self._admission is not None:
                 raise
             await self._refuse(problem, frame.type, frame.ref)
-            await self._close("not authenticated")
+            at_home = problem.code not in ELSEWHERE
+            await self._close("not authenticated" if at_home else f"at home in {problem.extra['region']}")
             return
         self._token = frame.token
         await self._authenticated(admission, frame.ref)

@@ -1,10 +1,10 @@
-"""The `identity` function: who I am, users, roles, tenants, API keys, the audit log, SAML metadata."""
+"""The `identity` function: who I am, users, roles, tenants, regions, API keys, the audit log, SAML metadata."""
 
 from functions_framework.aio import http
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.identity import keys, log, models, saml, tenants, users
+from functions.identity import keys, log, models, regions, saml, tenants, users
 from shared.http import PUBLIC, Operation, application
 
 PAGE = ("query:after", "query:limit")
@@ -123,6 +123,51 @@ TENANTS = [
         models.Tenant,
     ),
 ]
+REGIONS = [
+    Operation("GET", "/regions", regions.list_all, "List the regions", "regions.read", response=models.Regions),
+    Operation(
+        "PUT",
+        "/regions/{region}",
+        regions.put,
+        "Add a region, or change one",
+        "regions.update",
+        models.RegionChange,
+        models.Region,
+    ),
+    Operation(
+        "DELETE",
+        "/regions/{region}",
+        regions.drop,
+        "Take a region out that no tenant has",
+        "regions.update",
+        status=204,
+    ),
+    Operation(
+        "GET",
+        "/tenants/{tenant_id:uuid}/home",
+        regions.home,
+        "Where a tenant is at home",
+        "regions.read",
+        response=models.Home,
+    ),
+    Operation(
+        "PUT",
+        "/tenants/{tenant_id:uuid}/home",
+        regions.put_home,
+        "Say where a tenant is at home",
+        "regions.update",
+        models.HomeChange,
+        models.Home,
+    ),
+    Operation(
+        "DELETE",
+        "/tenants/{tenant_id:uuid}/home",
+        regions.drop_home,
+        "Forget where a tenant of another region is at home",
+        "regions.update",
+        status=204,
+    ),
+]
 AUDIT = [
     Operation(
         "GET",
@@ -145,7 +190,7 @@ AUDIT = [
 ]
 SAML = [Operation("GET", "/saml/metadata", saml.show, "SAML metadata", PUBLIC, content_type=saml.MEDIA_TYPE)]
 
-APPLICATION = application("Identity", [*ME, *KEYS, *USERS, *TENANTS, *AUDIT, *SAML])
+APPLICATION = application("Identity", [*ME, *KEYS, *USERS, *TENANTS, *REGIONS, *AUDIT, *SAML])
 
 
 @http

@@ -13,11 +13,23 @@ MAX_OVERLAP_SECONDS = 30 * 24 * 3600
 MAX_PAGE = 1000
 BIGINT = 2**63
 
+
+def is_base(url: str) -> str:
+    """Return an address to which a path can be appended; raises ValueError."""
+    if "?" in url or "#" in url:
+        raise ValueError("must have no query and no fragment")
+    return url
+
+
 Role = Literal["platform_admin", "tenant_admin", "member", "viewer", "auditor", "service"]
 Name = Annotated[Text, Field(max_length=100)]
 Subject = Annotated[Text, Field(max_length=255)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Scope = Annotated[Text, Field(max_length=50)]
+RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=500), AfterValidator(is_base)]
+Policy = Literal["redirect", "refuse"]
 Tokens = Annotated[int, Field(ge=0, le=10**15)]
 
 
@@ -188,6 +200,58 @@ class TenantChange(OwnTenantChange):
 
     time_zone: Name | None = None
     active: bool | None = None
+
+
+class Region(Shape):
+    """A deployment of the platform, as this one knows it."""
+
+    name: str
+    url: str
+    """Where its functions are asked; `{function}` stands for the function's name."""
+    function_urls: dict[str, str]
+    """Where single functions are asked that are elsewhere."""
+    policy: Policy
+    """What becomes here of a request of its tenants."""
+    own: bool
+    changed_at: datetime
+
+
+class Regions(Shape):
+    """The regions by name; `own` is the name of this one, which may stand in none of them."""
+
+    own: str
+    regions: list[Region]
+
+
+class RegionChange(Body):
+    """A region's addresses and policy, instead of those before."""
+
+    url: Url
+    function_urls: Annotated[dict[FunctionName, Url], Field(max_length=50)] = Field(default_factory=dict)
+    policy: Policy = "redirect"
+
+
+class Home(Shape):
+    """Where a tenant is at home, and what becomes of its requests here."""
+
+    tenant_id: UUID
+    region: str
+    decision: Literal["serve", "redirect", "refuse"]
+    policy: Policy | None
+    """The tenant's own; null: the region's holds."""
+
+
+class HomeChange(Body):
+    """Where a tenant is at home, with a policy of its own or without."""
+
+    region: RegionName
+    policy: Policy | None = None
+
+
+class RegionPlace(Body):
+    """Which region."""
+
+    region: RegionName
 
 
 class UserPage(Body):

@@ -23,6 +23,9 @@ async def _store(event: Event) -> None:
     delivery = Delivery(event, event.worker(FUNCTION), submission)
     dataref = event.extensions.get("dataref")
     thing = submission.object or _object(dataref)
+    if thing is not None or dataref is not None:
+        # Nothing of another region is fetched.
+        await delivery.belongs_here()
     if thing is not None:
         await buckets.mirror(thing, event, event.id, delivery.actor.tenant_id)
         return

@@ -27,6 +27,8 @@ TYPES: dict[int, str] = {
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
+TOLD = ("turn_id", "region", "home")
+"""Members of a problem that stand beside."""
 NOT_AGAIN = {"x-should-retry": "false"}
 """What its clients heed: a budget is not back in a second."""
 
@@ -48,7 +50,7 @@ def document(problem: Problem) -> dict[str, object]:
             "param": errors[0].get("field"),
             "code": code,
             "problem": problem.code,
-            **({"turn_id": problem.extra["turn_id"]} if "turn_id" in problem.extra else {}),
+            **{name: problem.extra[name] for name in TOLD if name in problem.extra},
         }
     }
 

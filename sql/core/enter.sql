@@ -1,4 +1,4 @@
--- requires: 009_api_keys
+-- requires: 016_regions
 -- The door of the database. It goes out in one pipeline, and so in one transaction, with the call that it admits: when it
 -- raises, the call does not run, whatever the Python before it has or has not checked. What it sets lasts for that transaction.
 CREATE OR REPLACE FUNCTION core.enter(
@@ -13,15 +13,20 @@ AS $$
 DECLARE
   v_operation record;
   v_suspended timestamptz;
+  v_home text;
   v_user core.users;
   v_key core.api_keys;
   v_roles text[];
   v_token_roles text[] := core.known_roles(p_roles);
 BEGIN
-  SELECT t.suspended_at INTO v_suspended FROM core.tenants AS t WHERE t.id = p_tenant_id;
-  IF NOT FOUND THEN
-    PERFORM ops.raise_problem('tenant_unset', 'The request names a tenant that does not exist.');
-  ELSIF v_suspended IS NOT NULL THEN
+  SELECT t.suspended_at, h.region INTO v_suspended, v_home
+  FROM core.tenants AS t
+  LEFT JOIN core.tenant_homes AS h ON h.tenant_id = t.id
+  WHERE t.id = p_tenant_id;
+  IF NOT FOUND OR v_home IS NOT NULL THEN
+    PERFORM core.require_home(p_tenant_id);
+  END IF;
+  IF v_suspended IS NOT NULL THEN
     PERFORM ops.raise_problem('tenant_suspended', 'The tenant is suspended.');
   END IF;
 
@@ -80,5 +85,5 @@ END
 $$;
 
 COMMENT ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz, bytea) IS
-  'Admits a request to an operation and sets whom its transaction acts for; the first token provisions the user. Raises tenant_unset, tenant_suspended, unauthenticated, user_disabled, forbidden.';
+  'Admits a request to an operation and sets whom its transaction acts for; a first token provisions its user. Raises as core.require_home; tenant_suspended, unauthenticated, forbidden and so on.';
 GRANT EXECUTE ON FUNCTION core.enter(uuid, text, text, text[], text[], text, text, uuid, timestamptz, bytea) TO app;

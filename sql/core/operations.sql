@@ -49,7 +49,9 @@ AS $$
     ('audit.verify',      'audit:read',      '{platform_admin,tenant_admin,auditor}',                false, 'Check the chain of the audit log'),
     ('tenants.read',      'platform',        '{platform_admin}',                                     true,  'Read all tenants'),
     ('tenants.create',    'platform',        '{platform_admin}',                                     false, 'Make a tenant'),
-    ('tenants.update',    'platform',        '{platform_admin}',                                     false, 'Change, suspend or resume a tenant')
+    ('tenants.update',    'platform',        '{platform_admin}',                                     false, 'Change, suspend or resume a tenant'),
+    ('regions.read',      'platform',        '{platform_admin}',                                     false, 'Read which regions there are, and where a tenant is at home'),
+    ('regions.update',    'platform',        '{platform_admin}',                                     false, 'Say which regions there are, and where a tenant is at home')
 $$;
 
 COMMENT ON FUNCTION core.operations() IS

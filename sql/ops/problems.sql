@@ -21,7 +21,10 @@ AS $$
     ('budget_paused', 'EA014', 'An administrator has paused a budget that binds the turn.'),
     ('no_healthy_model', 'EA015', 'Every model that could answer is failing.'),
     ('embedding_model_changed', 'EA020', 'A vector is of a model that made none of the stored ones.'),
-    ('precondition_failed', 'EA030', 'The object is not as the caller expected it to be.')
+    ('precondition_failed', 'EA030', 'The object is not as the caller expected it to be.'),
+    ('tenant_elsewhere', 'EA040', 'The tenant''s home is another region, where its requests are redirected.'),
+    ('residency_refused', 'EA041', 'The tenant''s home is another region, and its requests are refused here.'),
+    ('foreign_event', 'EA042', 'An event, or its tenant, belongs to another region.')
 $$;
 
 COMMENT ON FUNCTION ops.problems() IS 'Every error the platform raises: its stable code and its SQLSTATE of class EA.';

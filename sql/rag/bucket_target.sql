@@ -1,4 +1,4 @@
--- requires: 008_ingestion_pipeline
+-- requires: 016_regions
 -- Across tenants: a bucket's notification names none, and this is how its tenant is found.
 CREATE OR REPLACE FUNCTION rag.bucket_target(p_bucket text, p_object_key text)
 RETURNS jsonb
@@ -9,6 +9,7 @@ AS $$
   FROM rag.buckets AS b
   JOIN core.tenants AS t ON t.id = b.tenant_id
   WHERE b.bucket = p_bucket AND starts_with(p_object_key, b.prefix) AND t.suspended_at IS NULL
+    AND core.residency(t.id) ->> 'decision' = 'serve'
   ORDER BY length(b.prefix) DESC
   LIMIT 1
 $$;

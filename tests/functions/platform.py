@@ -183,7 +183,8 @@ class Platform:
             "inference.jobs", "budget.reservations", "budget.ledger", "rag.collections", "rag.documents", "rag.chunks",
             "rag.embedding_queue", "rag.collection_grants", "rag.buckets",
             "events.outbox", "events.inbox",
-            "core.tenants", "core.role_grants", "core.api_keys", "budget.limits", "chat.shares", "routing.aliases",
+            "core.tenants", "core.regions", "core.tenant_homes", "core.role_grants", "core.api_keys", "budget.limits",
+            "chat.shares", "routing.aliases",
         )  # fmt: skip
         with self.database.connect() as operator:
             return {table: operator.value(f"SELECT count(*) FROM {table}") for table in tables}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -140,6 +141,12 @@ EXAMPLES: dict[Route, Example] = {
     ("GET", "/tenants"): Example("/tenants"),
     ("POST", "/tenants"): Example("/tenants", {"slug": "gamma", "name": "Gamma"}),
     ("PATCH", "/tenants/{tenant_id}"): Example("/tenants/{other_tenant}", {"name": "Beta"}),
+    ("GET", "/regions"): Example("/regions"),
+    ("PUT", "/regions/{region}"): Example("/regions/{other_region}", {"url": "https://{{function}}.example"}),
+    ("PUT", "/tenants/{tenant_id}/home"): Example("/tenants/{absent_tenant}/home", {"region": "{other_region}"}),
+    ("GET", "/tenants/{tenant_id}/home"): Example("/tenants/{absent_tenant}/home"),
+    ("DELETE", "/tenants/{tenant_id}/home"): Example("/tenants/{absent_tenant}/home"),
+    ("DELETE", "/regions/{region}"): Example("/regions/{other_region}"),
     ("GET", "/audit"): Example("/audit", query=PLATFORMS_LOG),
     ("GET", "/audit/verify"): Example("/audit/verify", query=PLATFORMS_LOG),
 }
@@ -238,6 +245,8 @@ async def make_own(platform: Platform, credential: Mapping[str, str]) -> Own:
         "user": others[0],
         "other_user": others[1],
         "other_tenant": str(platform.tenants[1]),
+        "absent_tenant": str(uuid4()),
+        "other_region": "eu-west-1",
     }
 
 

@@ -84,9 +84,12 @@ def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_
     """Those that work across tenants are few, and named here."""
     across = {
         # The door: they find out whom a request acts for, or record that it acts for nobody.
-        "core.enter", "core.authenticate_key", "compliance.record_refusal",
+        "core.enter", "core.enter_function", "core.authenticate_key", "compliance.record_refusal",
+        # Where the tenant of a request is at home.
+        "core.residency", "compliance.record_residency",
         # For platform_admin only.
         "core.list_tenants", "core.create_tenant",
+        "core.list_regions", "core.set_region", "core.drop_region", "core.read_home", "core.drop_home",
         "inference.sweep", "inference.renew", "rag.sweep_documents", "rag.sweep_embeddings", "budget.expire",
         # Finds out whose an object of a bucket is.
         "rag.bucket_target",

@@ -1,0 +1,2 @@
+DROP TABLE core.tenant_homes;
+DROP TABLE core.regions;
