@@ -170,6 +170,8 @@ async def test_the_described_operations_are_those_of_the_api(platform: Platform)
         ("GET", "/usage"), ("GET", "/budgets"), ("PUT", "/budgets"), ("POST", "/budgets/top-up"), ("GET", "/health"),
         ("GET", "/me"), ("GET", "/tenant"), ("PATCH", "/tenant"), ("GET", "/saml/metadata"),
         ("GET", "/tenants"), ("POST", "/tenants"), ("PATCH", "/tenants/{tenant_id}"),
+        ("GET", "/regions"), ("PUT", "/regions/{region}"), ("DELETE", "/regions/{region}"),
+        ("GET", "/tenants/{tenant_id}/home"), ("PUT", "/tenants/{tenant_id}/home"), ("DELETE", "/tenants/{tenant_id}/home"),
         ("GET", "/users"), ("POST", "/users"), ("GET", "/users/{user_id}"), ("PATCH", "/users/{user_id}"),
         ("DELETE", "/users/{user_id}"), ("GET", "/roles"), ("GET", "/roles/grants"), ("PUT", "/roles/grants"),
         ("POST", "/keys"), ("GET", "/keys"), ("POST", "/keys/{key_id}/rotate"), ("DELETE", "/keys/{key_id}"),

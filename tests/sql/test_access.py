@@ -18,7 +18,9 @@ OPERATIONS = "SELECT name, scope, roles, audited FROM core.operations()"
 
 OUTSIDE = {
     # They find out whom a request acts for, or record that it acts for nobody.
-    "core.enter", "core.authenticate_key", "compliance.record_refusal",
+    "core.enter", "core.enter_function", "core.authenticate_key", "compliance.record_refusal",
+    # Likewise: where the tenant of a request is at home.
+    "core.residency", "compliance.record_residency",
     # What everybody is told of oneself.
     "core.whoami", "core.read_tenant",
 }  # fmt: skip

@@ -217,10 +217,17 @@ def test_the_directory_is_set_and_read(database: Database, operator: Caller, ten
     with refused("EA002"):
         manage("regions.update", "core.drop_region", p_name=EUROPE)
 
-    actions = [(entry[2], entry[3]) for entry in entries(database, PLATFORM)[-3:]]
-    assert actions == [("region.changed", EUROPE), ("region.changed", OWN), ("region.removed", EUROPE)]
-    changes = [entry[4] for entry in entries(database, tenants[1]) if entry[2] == "tenant.home_changed"]
-    assert changes == [{"region": EUROPE, "policy": "refuse"}, {"region": OWN}]
+    root = f"user:{user(database, tenants[0], **ROOT)}"
+    actions = [(entry[1], entry[2], entry[3]) for entry in entries(database, PLATFORM)[-3:]]
+    assert actions == [
+        (root, "region.changed", EUROPE),
+        (root, "region.changed", OWN),
+        (root, "region.removed", EUROPE),
+    ]
+    assert [entry[1:] for entry in entries(database, tenants[1])] == [
+        (root, "tenant.home_changed", str(tenants[1]), {"region": EUROPE, "policy": "refuse"}),
+        (root, "tenant.home_changed", str(tenants[1]), {"region": OWN}),
+    ]
 
 
 def test_a_tenant_of_elsewhere_comes_into_the_directory_and_leaves_it(database: Database, operator: Caller) -> None:
