@@ -170,7 +170,7 @@ def test_a_bucket_of_a_tenant_that_has_left_is_nobodys(
     database: Database, operator: Caller, tenants: Sequence[UUID]
 ) -> None:
     set_region(operator)
-    place = {"p_bucket": "company", "p_prefix": "docs/", "p_collection": "default"}
+    place: dict[str, Any] = {"p_bucket": "company", "p_prefix": "docs/", "p_collection": "default"}
     act(database, tenants[1], "buckets.update", "rag.put_bucket", roles=["platform_admin"], **place)
     with database.connect("app") as app:
         target = {"p_bucket": "company", "p_object_key": "docs/a.md"}

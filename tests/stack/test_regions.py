@@ -433,7 +433,7 @@ async def test_an_american_tenant_is_refused_in_europe_where_policy_says_so(
     url = europe.urls["openai-api"]
     async with AsyncOpenAI(base_url=f"{url}/v1", api_key=user.token, max_retries=0) as client:
         with pytest.raises(openai.PermissionDeniedError) as denied:
-            await client.embeddings.create(model="auto", input=AMERICAN.question)
+            await client.chat.completions.create(model="auto", messages=AMERICAN.asked)
     assert denied.value.body["region"] == AMERICA  # type: ignore[index]
 
     assert await europe.trace(session, *texts) == untouched
