@@ -401,7 +401,13 @@ async def test_an_event_that_has_lost_its_way_is_dropped_where_it_does_not_belon
         async with asyncio.timeout(30):
             while await dropped() < number:  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.05)
-    assert '"foreign_event"' in (america.platform.stack.state.logs / "ingestion-worker.log").read_text()
+
+    def refused(function: str) -> int:
+        return (america.platform.stack.state.logs / f"{function}.log").read_text().count('"foreign_event"')
+
+    assert refused("ingestion-worker") == 3
+    # The broker hands over what it has given up: it is not kept as a dead letter either.
+    await america.platform.until(lambda: refused("dead-letters") == 3, "no dead letter came", "broker", "dead-letters")
     assert (america.rows_with(*DUTCH.words), len(america.models.requests)) == before
 
 
