@@ -141,6 +141,24 @@ doctor: install ## What is wrong with a deployment's settings and parts, and wha
 smoke: install ## Health, an answer, a document, seen from outside: URL=https://{function}.agents.example.com TOKEN=... (default: the local platform)
 	@exec $(RUN) -m infra.smoke
 
+.PHONY: api-docs release promote rollback release-status
+
+api-docs: install ## Write docs/asyncapi.json, openapi.json and events.md from the models, sql/ and the manifests
+	@$(RUN) -m infra.api_docs
+
+# The cluster of kubectl's current context (NAMESPACE=enterprise-agents). DRY_RUN=1 tells what would be done.
+release: install ## Bring a release into the cluster: VERSION=1.1.0 OVERLAY=eu-west-1 (CANARY=10 IMAGE=name:tag DRY_RUN=1)
+	@$(RUN) -m infra.release release
+
+promote: install ## Give the release a share of all traffic: PERCENT=50, 100 at last (DRY_RUN=1)
+	@$(RUN) -m infra.release promote
+
+rollback: install ## Give all traffic back to the release before, at once (DRY_RUN=1)
+	@$(RUN) -m infra.release rollback
+
+release-status: install ## Which revisions of each function get how much traffic
+	@$(RUN) -m infra.release status
+
 # The database of MIGRATION_DATABASE_URL (or DATABASE_URL), or else that of the local platform that runs.
 TARGET := $(RUN) -m infra.target
 .PHONY: db-shell db-health db-backup db-restore migrate migrate-create db-rollback db-drift reembed seed bench-cold bench-turn bench-streams bench-auth bench-budget bench-ledger bench-gateway bench-chunking bench-ingest bench-search db-maintenance bench-events eval-retrieval

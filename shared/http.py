@@ -19,6 +19,7 @@ from starlette.routing import Route, Router
 
 from shared import logs, metrics, telemetry
 from shared.access import guarded
+from shared.models import ProblemDocument
 from shared.problems import Problem
 from shared.settings import get_settings
 
@@ -69,6 +70,8 @@ ANSWER_HEADERS = (
     "X-Turn-Id",
 )
 PREFLIGHT_SECONDS = 600
+CONVERTORS = {"uuid": {"format": "uuid"}}
+"""What a convertor of Starlette's says of a path's parameter."""
 HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
@@ -100,9 +103,12 @@ class Errors:
     render: Callable[[Problem], Response]
     content_type: str
     description: str
+    document: type[BaseModel]
 
 
-PROBLEM_DOCUMENTS = Errors(Problem.response, "application/problem+json", "A problem document (RFC 9457)")
+PROBLEM_DOCUMENTS = Errors(
+    Problem.response, "application/problem+json", "A problem document (RFC 9457)", ProblemDocument
+)
 
 
 def application(title: str, operations: Sequence[Operation], errors: Errors = PROBLEM_DOCUMENTS) -> Response:
@@ -302,7 +308,10 @@ def openapi(title: str, operations: Sequence[Operation], errors: Errors = PROBLE
                     "description": "Success",
                     "content": {operation.content_type: {"schema": _reference(operation.response, schemas)}},
                 },
-                "default": {"description": errors.description, "content": {errors.content_type: {}}},
+                "default": {
+                    "description": errors.description,
+                    "content": {errors.content_type: {"schema": _reference(errors.document, schemas)}},
+                },
             },
         }
         if operation.request is not None or operation.request_types != ("application/json",):
@@ -314,9 +323,10 @@ def openapi(title: str, operations: Sequence[Operation], errors: Errors = PROBLE
             {"in": place, "name": name, "schema": {"type": "string"}}
             for place, name in (parameter.split(":") for parameter in operation.parameters)
         ] + [
-            {"in": "path", "name": part[1:-1].split(":")[0], "required": True, "schema": {"type": "string"}}
-            for part in operation.path.split("/")
-            if part.startswith("{")
+            {"in": "path", "name": name, "required": True, "schema": {"type": "string", **CONVERTORS.get(kind, {})}}
+            for name, _, kind in (
+                part[1:-1].partition(":") for part in operation.path.split("/") if part.startswith("{")
+            )
         ]
         path = "/".join(
             p.split(":")[0] + "}" if p.startswith("{") and ":" in p else p for p in operation.path.split("/")
@@ -328,7 +338,14 @@ def openapi(title: str, operations: Sequence[Operation], errors: Errors = PROBLE
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A token of the identity provider, or an API key of the platform",
+                }
+            },
         },
         "security": [{"bearer": []}],
     }

@@ -27,3 +27,15 @@ def in_utc(moment: datetime) -> datetime:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError as error:
         raise ValueError("must be of the years 1 to 9999") from error
+
+
+class ProblemDocument(Shape):
+    """A problem document (RFC 9457) with the platform's code; other members depend on it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str

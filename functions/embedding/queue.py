@@ -12,17 +12,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import Field
 
 from functions.embedding.batch import Chunk, embed_batch
 from shared import logs, metrics
 from shared.embeddings import Model
+from shared.event_data import EmbeddingRequested
 from shared.events import EMBEDDING_REQUESTED, Delivery, consumer
-from shared.models import Shape
 from shared.problems import Problem
 from shared.settings import get_settings
 
@@ -36,17 +35,10 @@ LONGEST_SECONDS = 60.0
 EXHAUSTED = Problem("attempts_exhausted", "Whoever embedded the passage died of it, again and again.")
 
 
-class Requested(Shape):
-    """The data of `embedding.requested`: chunks of this version of a document wait, or did."""
-
-    document_id: UUID
-    version: int = Field(ge=1, lt=2**31)
-
-
 class Shift:
     """One event's work: lanes side by side that take batches as long as there are any."""
 
-    def __init__(self, delivery: Delivery[Requested]) -> None:
+    def __init__(self, delivery: Delivery[EmbeddingRequested]) -> None:
         self._delivery = delivery
         # Each delivery is a worker of its own: the same event may come twice to one process.
         self._worker = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}/{uuid4().hex[:8]}"
@@ -162,8 +154,8 @@ class Shift:
                 )
 
 
-@consumer(EMBEDDING_REQUESTED, function=FUNCTION, data=Requested)
-async def embed_requested(delivery: Delivery[Requested]) -> None:
+@consumer(EMBEDDING_REQUESTED, function=FUNCTION, data=EmbeddingRequested)
+async def embed_requested(delivery: Delivery[EmbeddingRequested]) -> None:
     """Embed what waits for the event's tenant; raises Problem `in_progress` while others have the rest of its document."""
     await Shift(delivery).run()
 

@@ -14,8 +14,8 @@ from functions.ingestion import tokens
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
 from functions.ingestion.extraction import Extraction, Limits, extract
-from functions.ingestion.models import Received
 from shared import logs, metrics
+from shared.event_data import IngestionReceived
 from shared.events import INGESTION_RECEIVED, Delivery, consumer
 from shared.problems import Problem
 from shared.settings import Settings, get_settings
@@ -28,7 +28,7 @@ RENEWALS_A_LEASE = 4
 class Work:
     """A claimed version of a document, and how far it is."""
 
-    delivery: Delivery[Received]
+    delivery: Delivery[IngestionReceived]
     worker: str
     stage: str = "extracting"
 
@@ -47,8 +47,8 @@ class Work:
         }
 
 
-@consumer(INGESTION_RECEIVED, function=FUNCTION, data=Received)
-async def index_received(delivery: Delivery[Received]) -> None:
+@consumer(INGESTION_RECEIVED, function=FUNCTION, data=IngestionReceived)
+async def index_received(delivery: Delivery[IngestionReceived]) -> None:
     """Index the version of the document that the event names; done before, replaced or deleted is done."""
     # Each delivery is a worker of its own: the same event may come twice to one process.
     worker = f"{os.environ.get('HOSTNAME', 'local')}/{os.getpid()}/{uuid4().hex[:8]}"

@@ -135,13 +135,6 @@ class Submission(About):
         return self
 
 
-class Received(Shape):
-    """The data of `ingestion.received`: a stored document waits for its indexing."""
-
-    document_id: UUID
-    version: int = Field(ge=1, lt=2**31)
-
-
 class Document(Shape):
     """What a document is, and how far it is."""
 

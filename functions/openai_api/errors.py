@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from starlette.responses import JSONResponse, Response
 
+from shared.models import Shape
 from shared.problems import Problem
 
 CODES = {
@@ -31,6 +32,24 @@ TOLD = ("turn_id", "region", "home")
 """Members of a problem that stand beside."""
 NOT_AGAIN = {"x-should-retry": "false"}
 """What its clients heed: a budget is not back in a second."""
+
+
+class Error(Shape):
+    """What went wrong; `problem` is the platform's code."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    problem: str
+    turn_id: str | None = None
+    """Where there was a turn."""
+
+
+class ErrorDocument(Shape):
+    """The body of an error."""
+
+    error: Error
 
 
 def document(problem: Problem) -> dict[str, object]:

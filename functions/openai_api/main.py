@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.openai_api import catalog, completions, embeddings
-from functions.openai_api.errors import render
+from functions.openai_api.errors import ErrorDocument, render
 from functions.openai_api.models import Completion, Embeddings
 from shared.http import JSON, Errors, Operation, application
 
@@ -32,7 +32,7 @@ APPLICATION = application(
             Embeddings,
         ),
     ],
-    Errors(render, JSON, "An error as the OpenAI API tells it"),
+    Errors(render, JSON, "An error as the OpenAI API tells it", ErrorDocument),
 )
 
 

@@ -73,8 +73,12 @@ def assemble(
     *,
     postgres_settings: Mapping[str, str],
     folder: Path = MANIFESTS,
+    code: Path = ROOT,
 ) -> Assembly:
-    """Return the parts of a stack on these ports; what has no port here is external. `folder` is the manifests'."""
+    """Return the parts of a stack on these ports; what has no port here is external.
+
+    `folder` is the manifests', `code` that of the functions and sources: it may be another release's than the rest.
+    """
     postgres = _postgres(state, ports, postgres_settings)
     pgbouncer = None if postgres is None else _pgbouncer(postgres, state, ports)
     redis = _redis(state, ports)
@@ -84,7 +88,8 @@ def assemble(
         embedded_redis=None if redis is None else redis.url,
         model_port=ports.get(MODEL_SERVER),
     )
-    build = _Builder(state, ports, environment.variables(environ, connections, embedded_models=MODEL_SERVER in ports))
+    variables = environment.variables(environ, connections, embedded_models=MODEL_SERVER in ports)
+    build = _Builder(state, ports, variables, code)
     return Assembly(
         connections=connections,
         postgres=postgres,
@@ -106,10 +111,11 @@ def assemble(
 class _Builder:
     """Makes child processes with the variables that each may see."""
 
-    def __init__(self, state: StateDir, ports: Mapping[str, int], variables: Variables) -> None:
+    def __init__(self, state: StateDir, ports: Mapping[str, int], variables: Variables, code: Path) -> None:
         self._state = state
         self._ports = ports
         self._variables = variables
+        self._code = code
 
     def url(self, part: str) -> str:
         return f"http://{HOST}:{self._ports[part]}"
@@ -144,7 +150,7 @@ class _Builder:
 
     def function(self, service: Service) -> ChildProcess:
         resolved = service.container.environment(self._variables.config, self._variables.secret)
-        return self._process(service.name, service.container.command, resolved)
+        return self._process(service.name, service.container.command, resolved, self._code)
 
     def source(self, source: ContainerSource) -> ChildProcess:
         # What Knative's SinkBinding injects into the container of a source.
@@ -152,15 +158,15 @@ class _Builder:
         base = self.url(BROKER if sink.service is None else sink.service) if not sink.uri else sink.uri
         injected = {"K_SINK": base, "K_CE_OVERRIDES": json.dumps({"extensions": dict(source.extensions)})}
         resolved = source.container.environment(self._variables.config, self._variables.secret)
-        return self._process(source.name, source.container.command, {**resolved, **injected})
+        return self._process(source.name, source.container.command, {**resolved, **injected}, self._code)
 
-    def _process(self, name: str, command: Sequence[str], own: Mapping[str, str]) -> ChildProcess:
+    def _process(self, name: str, command: Sequence[str], own: Mapping[str, str], cwd: Path = ROOT) -> ChildProcess:
         listen = {"HOST": HOST, "PORT": str(self._ports[name])} if name in self._ports else {}
         return ChildProcess(
             name,
             program(command),
             env={**self._variables.inherited, **self._variables.config, **own, **listen},
-            cwd=ROOT,
+            cwd=cwd,
             log_path=self._state.logs / f"{name}.log",
             patience=_STOP_PATIENCE_SECONDS,
         )

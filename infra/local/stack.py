@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from infra.local import environment, manifests, ports, provision
-from infra.local.assembly import MANIFESTS, Assembly, assemble, parts
+from infra.local.assembly import MANIFESTS, ROOT, Assembly, assemble, parts
 from infra.local.ports import PGBOUNCER, POSTGRES, REDIS
 from infra.local.process import ChildProcess, Part, PartError
 from infra.local.readiness import health_path, wait_until_ready
@@ -45,7 +45,7 @@ class Stack:
     """The platform in `state_dir`, on `port_numbers` (default: free ones), with `environ` (default: ours).
 
     DATABASE_URL, REDIS_URL and LITELLM_BASE_URL in `environ` each replace an embedded part by a real one.
-    `folder` holds the manifests. `report` gets a line for each step and for each part that is restarted.
+    `folder` holds the manifests, `code` the functions. `report` gets a line for each step and for each part that is restarted.
     `processes` holds each part by name.
     """
 
@@ -57,12 +57,14 @@ class Stack:
         environ: Mapping[str, str] | None = None,
         postgres_settings: Mapping[str, str] | None = None,
         folder: Path = MANIFESTS,
+        code: Path = ROOT,
         report: Callable[[str], None] = silent,
     ) -> None:
         self.state = StateDir(state_dir)
         self.processes: dict[str, Part] = {}
         self._environ = dict(os.environ if environ is None else environ)
         self._folder = folder
+        self._code = code
         self._manifests = manifests.load(folder)
         wanted = parts(self._manifests, environment.external(self._environ), pooled=environment.pooled(self._environ))
         numbers = ports.free(wanted) if port_numbers is None else port_numbers
@@ -76,13 +78,27 @@ class Stack:
         self._tenant_id: UUID | None = None
 
     @classmethod
-    def throw_away(cls, state_dir: Path, *, report: Callable[[str], None] = silent, **variables: str) -> Self:
+    def throw_away(
+        cls,
+        state_dir: Path,
+        *,
+        release: Path = ROOT,
+        report: Callable[[str], None] = silent,
+        **variables: str,
+    ) -> Self:
         """Return a stack for a test or a demo: free ports, and embedded stores whatever the environment says.
 
-        `variables` are environment variables on top of the process's own. The caller deletes `state_dir`.
+        `release` is the tree whose functions run by its manifests, on the database of this one. `variables` are environment
+        variables on top of the process's own. The caller deletes `state_dir`.
         """
-        environ = {**environment.embedded_only(os.environ), **variables}
-        return cls(state_dir, environ=environ, postgres_settings=_UNSAFE_BUT_FAST, report=report)
+        return cls(
+            state_dir,
+            environ={**environment.embedded_only(os.environ), **variables},
+            postgres_settings=_UNSAFE_BUT_FAST,
+            folder=release / MANIFESTS.relative_to(ROOT),
+            code=release,
+            report=report,
+        )
 
     @property
     def urls(self) -> Mapping[str, str]:
@@ -171,6 +187,7 @@ class Stack:
             self._environ,
             postgres_settings=self._postgres_settings,
             folder=self._folder,
+            code=self._code,
         )
         # The model server loads its weights while the database is made and migrated.
         steps = [partial(self._start_database, assembly)]

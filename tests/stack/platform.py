@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg.rows import scalar_row
 
+from infra.local.assembly import ROOT
 from infra.local.ports import POSTGRES
 from infra.local.readiness import answers, health_path
 from infra.local.stack import Stack, silent
@@ -58,7 +59,12 @@ class Platform:
     @classmethod
     def in_folder(cls, folder: Path, **variables: str) -> "Platform":
         """Return a platform that keeps its state in `folder` and is not started yet."""
-        return cls(Stack.throw_away(folder, report=silent, **{**VARIABLES, **variables}))
+        return cls.of_release(ROOT, folder, variables)
+
+    @classmethod
+    def of_release(cls, release: Path, folder: Path, variables: Mapping[str, str] | None = None) -> "Platform":
+        """Return the same with the functions of another tree, on the database of this one."""
+        return cls(Stack.throw_away(folder, release=release, report=silent, **{**VARIABLES, **(variables or {})}))
 
     def pid(self, part: str) -> int:
         """Return the process id of a part that runs."""

@@ -1,0 +1,167 @@
+"""Releases, and what becomes of them: `python -m infra.release release | promote | rollback | status` (docs/releases.md).
+
+Variables say the rest: VERSION, OVERLAY, CANARY, IMAGE of a release, PERCENT of a promotion, NAMESPACE, and DRY_RUN=1, which
+reads the cluster and prints what would be done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.release import revisions
+from infra.release.kubectl import PART_OF, SERVICES, TRAFFIC_MANAGER, Kubectl, condition
+from infra.release.revisions import ALL, Object, Release, ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+KNATIVE = Path(__file__).resolve().parents[2] / "knative"
+WORKLOADS = ("containersources.sources.knative.dev", "jobsinks.sinks.knative.dev", "deployments.apps")
+"""What may run the platform's image without revisions."""
+CANARY = 10
+MIGRATION_SECONDS = 3600.0
+
+
+def release(
+    cluster: Kubectl, folder: Path, version: Release, *, canary: int = CANARY, image: str | None = None
+) -> None:
+    """Bring a release into the cluster: configuration, the migration, then the functions with a share of the traffic.
+
+    What fails leaves the traffic as it was. Raises ReleaseError.
+    """
+    rendered = cluster.render(folder)
+    chosen = revisions.released_image(rendered, version, image)
+    job = revisions.migration(rendered, version, chosen)
+    served = {thing["metadata"]["name"]: thing for thing in cluster.all_of(SERVICES)}
+    running = {(thing["kind"], thing["metadata"]["name"]): thing for thing in _workloads(cluster)}
+    # All is computed before anything is changed: what cannot be released changes nothing.
+    services, others = [], []
+    for thing in rendered:
+        name = thing["metadata"]["name"]
+        if revisions.is_service(thing):
+            services.append(revisions.service(thing, served.get(name), version, chosen, canary))
+        elif revisions.is_workload(thing):
+            others.append(revisions.workload(thing, running.get((thing["kind"], name)), version, chosen, canary))
+        elif not revisions.is_configuration(thing) and not revisions.is_migration(thing):
+            others.append(thing)
+    cluster.apply([thing for thing in rendered if revisions.is_configuration(thing)])
+    if job is not None:
+        _migrate(cluster, job)
+    cluster.apply(services)
+    cluster.apply(others)
+    cluster.wait_for_services([thing["metadata"]["name"] for thing in services])
+    if not cluster.dry_run:
+        status(cluster)
+
+
+def _migrate(cluster: Kubectl, job: Object) -> None:
+    """Run the migration, again where it has failed before; raises ReleaseError."""
+    name = job["metadata"]["name"]
+    if condition(cluster.get("job", name), "Failed"):
+        cluster.delete_job(name)
+    cluster.apply([job])
+    cluster.wait_for_job(name, MIGRATION_SECONDS)
+
+
+def shift(cluster: Kubectl, percent: int) -> None:
+    """Give the release a share of the traffic of every Service, none for a rollback; raises ReleaseError.
+
+    A Service that was not divided by a release stays as it is, and is named.
+    """
+    changes: list[Object] = []
+    for live in cluster.all_of(SERVICES):
+        try:
+            changes.append(revisions.shifted_service(live, percent))
+        except ReleaseError as error:
+            cluster.report(f"{live['metadata']['name']} stays as it is: {error}")
+    if not changes:
+        raise ReleaseError("There is no release to move traffic to or from.")
+    workloads = (revisions.shifted_workload(live, percent) for live in _workloads(cluster))
+    cluster.apply([*changes, *(change for change in workloads if change is not None)], TRAFFIC_MANAGER)
+
+
+def _workloads(cluster: Kubectl) -> list[Object]:
+    found = [thing for kind in WORKLOADS for thing in cluster.all_of(kind)]
+    return [thing for thing in found if revisions.is_workload(thing)]
+
+
+def status(cluster: Kubectl) -> None:
+    """Tell which revisions of each function get how much, where they are reached, and whether they are ready."""
+    services = cluster.all_of(SERVICES)
+    if not services:
+        raise ReleaseError(f"There are no Services with the label {PART_OF} in {cluster.namespace}.")
+    for service in services:
+        ready = "ready" if condition(service, "Ready") else "NOT READY"
+        cluster.report(f"{service['metadata']['name']} ({ready})")
+        urls = {target.get("tag"): target.get("url", "") for target in service.get("status", {}).get("traffic", ())}
+        for target in service["spec"].get("traffic", ()):
+            share = f"{target.get('percent') or 0:3d} %"
+            tag = target.get("tag", "")
+            cluster.report(
+                f"  {share}  {target.get('revisionName', 'the latest')}  {tag}  {urls.get(tag, '')}".rstrip()
+            )
+
+
+def overlay(name: str) -> Path:
+    """Return the folder of an overlay; raises ReleaseError for one that there is not."""
+    names = sorted(path.parent.name for path in KNATIVE.glob("overlays/*/kustomization.yaml"))
+    if name not in names:
+        raise ReleaseError(f"OVERLAY must be one of {', '.join(names) or 'none: there are no overlays'}.")
+    return KNATIVE / "overlays" / name
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None) -> int:
+    text = environ.get(name) or ("" if default is None else str(default))
+    if not (text.isascii() and text.isdigit()):
+        raise ReleaseError(f"{name} must be a number from 0 to {ALL}.")
+    return int(text)
+
+
+def _release(cluster: Kubectl, environ: Mapping[str, str]) -> None:
+    release(
+        cluster,
+        overlay(environ.get("OVERLAY", "")),
+        Release(environ.get("VERSION", "")),
+        canary=_number(environ, "CANARY", CANARY),
+        image=environ.get("IMAGE") or None,
+    )
+
+
+def _promote(cluster: Kubectl, environ: Mapping[str, str]) -> None:
+    percent = _number(environ, "PERCENT", None)
+    if percent == 0:
+        raise ReleaseError("PERCENT is 1 to 100; to take all traffic away there is make rollback.")
+    shift(cluster, percent)
+
+
+COMMANDS: Mapping[str, Callable[[Kubectl, Mapping[str, str]], None]] = {
+    "release": _release,
+    "promote": _promote,
+    "rollback": lambda cluster, _: shift(cluster, 0),
+    "status": lambda cluster, _: status(cluster),
+}
+
+
+def main() -> None:
+    """Do what the command line says; exit with the reason when it cannot be done."""
+    command = COMMANDS.get(" ".join(sys.argv[1:]))
+    if command is None:
+        sys.exit(f"usage: python -m infra.release {' | '.join(COMMANDS)}")
+    environ = os.environ
+
+    def report(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    namespace = environ.get("NAMESPACE") or "enterprise-agents"
+    try:
+        command(Kubectl(namespace, report, dry_run=environ.get("DRY_RUN", "") not in {"", "0"}), environ)
+    except ReleaseError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a release asks of a cluster, by kubectl: a few commands, each of which may be repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from infra.release.revisions import Object, ReleaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SERVICES = "services.serving.knative.dev"
+PART_OF = "app.kubernetes.io/part-of=enterprise-agent-platform"
+MANAGER, TRAFFIC_MANAGER = "release", "release-traffic"
+"""Who owns the fields of a release, and who moves its traffic (server-side apply)."""
+POLL_SECONDS = 2.0
+READY_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The cluster of kubectl's current context. In a dry run it is only read, and `report` gets what would be done."""
+
+    namespace: str
+    report: Callable[[str], None]
+    dry_run: bool = False
+    poll_seconds: float = POLL_SECONDS
+    ready_seconds: float = READY_SECONDS
+    """How long the functions of a release may take to become ready."""
+
+    def render(self, folder: Path) -> list[Object]:
+        """Return the objects of a kustomization; raises ReleaseError."""
+        rendered = self._run("kustomize", str(folder))
+        return [thing for thing in yaml.safe_load_all(rendered) if thing]
+
+    def get(self, kind: str, name: str) -> Object | None:
+        """Return an object, None where there is none; raises ReleaseError."""
+        found = self._run("get", kind, name, "--ignore-not-found", "-o", "json", namespaced=True)
+        thing: Object | None = json.loads(found) if found.strip() else None
+        return thing
+
+    def all_of(self, kind: str) -> list[Object]:
+        """Return the platform's objects of a kind by name, none where the cluster does not know it; raises ReleaseError."""
+        try:
+            found = self._run("get", kind, "-l", PART_OF, "-o", "json", namespaced=True)
+        except ReleaseError as error:
+            if "the server doesn't have a resource type" in str(error):
+                return []
+            raise
+        things: list[Object] = json.loads(found)["items"]
+        return sorted(things, key=lambda thing: str(thing["metadata"]["name"]))
+
+    def apply(self, things: Sequence[Object], manager: str = MANAGER) -> None:
+        """Bring objects to what they are to be, or those parts of them that are told; raises ReleaseError.
+
+        No version of the objects is named: what their controllers write meanwhile does not stand in the way.
+        """
+        if things:
+            command = ("apply", "--server-side", "--force-conflicts", f"--field-manager={manager}", "-f", "-")
+            self._change(command, yaml.safe_dump_all(things, sort_keys=False))
+
+    def delete_job(self, name: str) -> None:
+        """Delete a Job with its pods; raises ReleaseError."""
+        self._change(("delete", "job", name, "--ignore-not-found", "--wait=true"), "", namespaced=True)
+
+    def wait_for_job(self, name: str, seconds: float) -> None:
+        """Return when a Job is complete; raises ReleaseError when it has failed, or takes too long."""
+        if self.dry_run:
+            self.report(f"# wait until the Job {name} is complete")
+            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            job = self.get("job", name)
+            if condition(job, "Complete"):
+                return
+            if condition(job, "Failed"):
+                raise ReleaseError(f"The Job {name} has failed, and nothing else was changed: kubectl logs job/{name}")
+            time.sleep(self.poll_seconds)
+        raise ReleaseError(f"The Job {name} is not complete after {seconds:.0f} s, and nothing else was changed.")
+
+    def wait_for_services(self, names: Sequence[str]) -> None:
+        """Return when all Services are ready; raises ReleaseError."""
+        if names:
+            arguments = (*(f"{SERVICES}/{name}" for name in names), f"--timeout={self.ready_seconds:.0f}s")
+            self._change(("wait", "--for=condition=Ready", *arguments), "", namespaced=True)
+
+    def _change(self, command: Sequence[str], standard_input: str, *, namespaced: bool = False) -> None:
+        if self.dry_run:
+            shown = ("kubectl", *(("-n", self.namespace) if namespaced else ()), *command)
+            self.report(f"# {' '.join(shown)}")
+            if standard_input:
+                self.report(standard_input)
+            return
+        for line in self._run(*command, namespaced=namespaced, standard_input=standard_input).splitlines():
+            self.report(line)
+
+    def _run(self, *command: str, namespaced: bool = False, standard_input: str = "") -> str:
+        # The one that is pinned with the platform's packages, or else the machine's.
+        places = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+        program = shutil.which("kubectl", path=places)
+        if program is None:
+            raise ReleaseError("There is no kubectl on PATH.")
+        where = ("-n", self.namespace) if namespaced else ()
+        done = subprocess.run(  # noqa: S603 - the program is kubectl, and there is no shell between
+            [program, *where, *command], input=standard_input, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise ReleaseError(f"kubectl {command[0]}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+
+def condition(thing: Object | None, kind: str) -> bool:
+    """Return whether a condition of an object's status is true."""
+    conditions = (thing or {}).get("status", {}).get("conditions", ())
+    return any(c["type"] == kind and c["status"] == "True" for c in conditions)

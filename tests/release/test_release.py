@@ -1,0 +1,203 @@
+"""Releases in a cluster: the real kubectl, before a small API server that does what Knative and Jobs do."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.local import ports
+from infra.local.assembly import MANIFESTS, ROOT
+from infra.release.__main__ import release, shift, status
+from infra.release.kubectl import Kubectl
+from infra.release.revisions import Release, ReleaseError, image_of
+from tests.release.cluster import Cluster, serving
+
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "metadata": {"name": "migrate-release", "labels": {"app.kubernetes.io/name": "migrate"}},
+    "spec": {
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "migrate", "image": "registry.example.com/enterprise-agent-platform:0"}],
+            }
+        }
+    },
+}
+ONE, TWO, THREE = Release("1.0.0"), Release("1.1.0"), Release("1.2.0")
+CHAT, RELAY = "chat", ("ContainerSource", "relay")
+
+
+@dataclass
+class Operator:
+    """Whoever releases: with a cluster, a folder of manifests, and what was told."""
+
+    cluster: Cluster
+    folder: Path
+    kubectl: Kubectl
+    said: list[str]
+    variables: dict[str, str]
+
+    def release(self, version: Release, **options: Any) -> None:
+        release(self.kubectl, self.folder, version, **options)
+
+    def image(self) -> str:
+        """The tag of the relay's image."""
+        return image_of(self.cluster.objects[RELAY]).rpartition(":")[2]
+
+    def run(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as make does."""
+        return subprocess.run(
+            [sys.executable, "-m", "infra.release", command],
+            cwd=ROOT,
+            env={**self.variables, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
+    """A cluster without anything in it, and manifests of two functions, a relay, a Trigger, a ConfigMap and the migration."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    names = ["configmap.yaml", "services/chat.yaml", "services/embedding.yaml", "sources/relay.yaml"]
+    names.append("triggers/embedding-requested.yaml")
+    things = [thing for name in names for thing in yaml.safe_load_all((MANIFESTS / name).read_text())]
+    (folder / "all.yaml").write_text(yaml.safe_dump_all([JOB, *filter(None, things)]))
+    kustomization = {"namespace": "enterprise-agents", "resources": ["all.yaml"]}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    with serving(tmp_path) as (cluster, config):
+        variables = {"KUBECONFIG": str(config), "HOME": str(tmp_path)}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        said: list[str] = []
+        path = {"PATH": os.environ["PATH"]}
+        kubectl = Kubectl("enterprise-agents", said.append, poll_seconds=0.01)
+        yield Operator(cluster, folder, kubectl, said, {**path, **variables})
+
+
+def test_a_release_is_tried_promoted_and_taken_back(operator: Operator) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    assert cluster.changes.index("apply Job/migrate-1-0-0") < cluster.changes.index("apply Service/chat")
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (100, "release-1-0-0")}
+    assert operator.image() == "1.0.0"
+
+    operator.release(TWO, canary=10)
+    for name in (CHAT, "embedding"):
+        assert cluster.traffic(name) == {f"{name}-1-0-0": (90, "previous"), f"{name}-1-1-0": (10, "release-1-1-0")}
+    assert operator.image() == "1.0.0", "what has no revisions waits"
+    assert any("release-1-1-0-chat.enterprise-agents" in line for line in operator.said)
+
+    shift(operator.kubectl, 50)
+    assert cluster.traffic(CHAT)["chat-1-1-0"] == (50, "release-1-1-0")
+    shift(operator.kubectl, 100)
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (0, "previous"), "chat-1-1-0": (100, "release-1-1-0")}
+    assert operator.image() == "1.1.0"
+
+    del cluster.changes[:]
+    shift(operator.kubectl, 0)
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (100, "previous"), "chat-1-1-0": (0, "release-1-1-0")}
+    assert operator.image() == "1.0.0"
+    moved = ["apply Service/chat", "apply Service/embedding", "apply ContainerSource/relay"]
+    assert cluster.changes == moved, "no image is built, nothing is migrated"
+
+    operator.release(THREE, canary=100)
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (0, "previous"), "chat-1-2-0": (100, "release-1-2-0")}
+    assert operator.image() == "1.2.0"
+
+
+def test_a_migration_that_fails_changes_nothing_and_is_tried_again(operator: Operator) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    cluster.failing_jobs.add("migrate-1-1-0")
+    with pytest.raises(ReleaseError, match="Job migrate-1-1-0 has failed, and nothing else was changed"):
+        operator.release(TWO)
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (100, "release-1-0-0")}
+    assert operator.image() == "1.0.0"
+    cluster.failing_jobs.clear()
+    operator.release(TWO)
+    assert cluster.traffic(CHAT)["chat-1-1-0"] == (10, "release-1-1-0")
+    assert "delete Job/migrate-1-1-0" in cluster.changes
+
+
+def test_a_revision_that_does_not_start_gets_no_traffic(operator: Operator) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    cluster.unready.add("chat-1-1-0")
+    waiting = Kubectl("enterprise-agents", operator.said.append, poll_seconds=0.01, ready_seconds=1)
+    with pytest.raises(ReleaseError, match="chat"):
+        release(waiting, operator.folder, TWO)
+    reached = cluster.service(CHAT)["status"]["traffic"]
+    assert [target["revisionName"] for target in reached] == ["chat-1-0-0"]
+    status(operator.kubectl)
+    assert "chat (NOT READY)" in operator.said
+    shift(operator.kubectl, 0)
+    assert cluster.traffic(CHAT)["chat-1-0-0"] == (100, "previous")
+
+
+def test_what_cannot_be_released_changes_nothing(operator: Operator) -> None:
+    operator.release(ONE)
+    del operator.cluster.changes[:]
+    with pytest.raises(ReleaseError, match="another content"):
+        operator.release(ONE, image="registry.example.com/enterprise-agent-platform:1.0.0-fixed")
+    with pytest.raises(ReleaseError, match="0 to 100"):
+        operator.release(TWO, canary=101)
+    assert operator.cluster.changes == []
+
+
+def test_a_dry_run_tells_and_changes_nothing(operator: Operator) -> None:
+    operator.release(ONE)
+    del operator.cluster.changes[:], operator.said[:]
+    dry = Kubectl("enterprise-agents", operator.said.append, dry_run=True)
+    release(dry, operator.folder, TWO, canary=20)
+    told = "\n".join(operator.said)
+    assert "name: chat-1-1-0" in told
+    assert "# wait until the Job migrate-1-1-0 is complete" in told
+    assert told.index("kind: Job") < told.index("kind: Service")
+    shift(dry, 100)
+    assert operator.cluster.changes == []
+    assert operator.said[-2].startswith("# kubectl apply --server-side")
+
+
+def test_the_commands_say_what_is_wrong(operator: Operator) -> None:
+    cases = [
+        ("release", {"VERSION": "1.1", "OVERLAY": "nowhere"}, "OVERLAY must be one of"),
+        ("promote", {}, "PERCENT must be a number from 0 to 100"),
+        ("promote", {"PERCENT": "0"}, "make rollback"),
+        ("rollback", {}, "There is no release to move traffic to or from."),
+        ("status", {}, "There are no Services"),
+        ("undo", {}, "usage: python -m infra.release release | promote | rollback | status"),
+    ]
+    for command, variables, complaint in cases:
+        done = operator.run(command, **variables)
+        assert (done.returncode, done.stdout) == (1, ""), (command, done)
+        assert complaint in done.stderr, (command, done)
+
+
+def test_the_commands_move_traffic(operator: Operator) -> None:
+    operator.release(ONE)
+    operator.release(TWO)
+    assert operator.run("promote", PERCENT="50").returncode == 0
+    assert operator.cluster.traffic(CHAT)["chat-1-1-0"] == (50, "release-1-1-0")
+    assert operator.run("rollback").returncode == 0
+    assert operator.cluster.traffic(CHAT)["chat-1-0-0"] == (100, "previous")
+    shown = operator.run("status")
+    assert "100 %  chat-1-0-0  previous  http://previous-chat." in shown.stdout
+
+
+def test_an_api_server_that_does_not_answer_is_told(operator: Operator) -> None:
+    config = Path(operator.variables["KUBECONFIG"])
+    config.write_text(re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{ports.free(['nobody'])['nobody']}", config.read_text()))
+    with pytest.raises(ReleaseError, match="kubectl get"):
+        operator.release(ONE)
