@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
-from infra.api_docs.catalogue import DOCUMENT, KINDS, TENANT, TRACE, TURN, Kind, Wiring
+from infra.api_docs.catalogue import DOCUMENT, KINDS, TENANT, TRACE, TURN, Kind, Wiring, taker
 from infra.api_docs.notifications import NOTIFICATIONS
 from infra.api_docs.servers import DOMAIN, NAMESPACE, public_host
 from infra.api_docs.streams import (
@@ -225,9 +225,12 @@ def _event(kind: Kind, wiring: Wiring) -> Json:
         "title": kind.name,
         "summary": kind.summary,
         "contentType": "application/json",
-        "headers": headers(kind),
+        "headers": _headers(kind, wiring.filters(kind)),
         "payload": _reference(kind.data),
-        "examples": [{"headers": _example_headers(kind), "payload": dict(example)} for example in kind.examples],
+        "examples": [
+            {"headers": _example_headers(kind, wiring.filters(kind)), "payload": dict(example)}
+            for example in kind.examples
+        ],
         "x-ordered": kind.ordered,
         "x-emitted-by": [
             {"function": e.function, "file": e.file, **({"table": e.table} if e.table else {})}
@@ -237,17 +240,18 @@ def _event(kind: Kind, wiring: Wiring) -> Json:
     }
 
 
-def headers(kind: Kind) -> Json:
+def _headers(kind: Kind, filters: Mapping[str, Sequence[str]]) -> Json:
     """Return the schema of an event's attributes in binary mode."""
     own = {
         "ce-type": {"const": kind.type},
         "ce-subject": {"type": "string", "minLength": 1, "description": f"Names {kind.subject}."},
-        **{name: _EXTENSIONS[name] for name in map("ce-{}".format, [*kind.required, *kind.optional])},
+        **{f"ce-{name}": _chosen(values) for name, values in filters.items()},
+        **{f"ce-{name}": _EXTENSIONS[name] for name in [*kind.required, *kind.optional]},
     }
     required = ["ce-specversion", "ce-id", "ce-source", "ce-type", "ce-tenantid"]
     if not kind.inbound:
         own["ce-source"] = {"pattern": f"^/tenants/{UUID_PATTERN}$"}
-        required += ["ce-subject", "ce-time", "ce-region", *map("ce-{}".format, kind.required)]
+        required += ["ce-subject", "ce-time", "ce-region", *map("ce-{}".format, [*filters, *kind.required])]
     return {
         "type": "object",
         "allOf": [{"$ref": SCHEMAS + "CloudEventAttributes"}],
@@ -256,18 +260,21 @@ def headers(kind: Kind) -> Json:
     }
 
 
+def _chosen(values: Sequence[str]) -> Json:
+    return {"enum": sorted(values), "description": "By which Triggers choose who takes the event."}
+
+
 _EXTENSIONS: Mapping[str, Json] = {
-    "ce-tier": {"enum": ["light", "standard", "heavy"], "description": "By which Triggers choose the worker."},
-    "ce-partitionkey": {
+    "partitionkey": {
         "type": "string",
         "description": "What belongs together: brokers and channels with partitions keep it in one.",
     },
-    "ce-traceparent": {"type": "string", "description": "W3C Trace Context of what led to the event."},
-    "ce-dataref": {
+    "traceparent": {"type": "string", "description": "W3C Trace Context of what led to the event."},
+    "dataref": {
         "type": "string",
         "description": "Where the document is, instead of in the data: an https address that is allowed, or s3://bucket/key.",
     },
-    "ce-collection": {"type": "string", "description": "The collection, where the data are the document itself."},
+    "collection": {"type": "string", "description": "The collection, where the data are the document itself."},
 }
 _ATTRIBUTES: Json = {
     "title": "CloudEventAttributes",
@@ -291,12 +298,12 @@ _ATTRIBUTES: Json = {
 }
 
 
-def _example_headers(kind: Kind) -> Json:
-    extensions = {"tier": "standard", "partitionkey": DOCUMENT, "traceparent": TRACE}
+def _example_headers(kind: Kind, filters: Mapping[str, Sequence[str]]) -> Json:
+    extensions = {"partitionkey": DOCUMENT, "traceparent": TRACE, **{name: v[0] for name, v in filters.items()}}
     if kind.inbound:
         source, told = "/mail-gateway", {}
     else:
-        told = {f"ce-{name}": extensions[name] for name in [*kind.required, *kind.optional]}
+        told = {f"ce-{name}": extensions[name] for name in [*filters, *kind.required, *kind.optional]}
         told |= {"ce-subject": DOCUMENT, "ce-time": "2026-11-26T09:30:00.123456+00:00", "ce-region": "eu-west-1"}
         source = SOURCE
     return {
@@ -380,7 +387,7 @@ def _delivery(trigger: Trigger) -> Json:
     delivery = trigger.delivery
     return {
         "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
-        "x-consumer": consumer(trigger),
+        "x-consumer": taker(trigger),
         "x-filter": dict(trigger.attributes),
         "x-delivery": {
             "semantics": "at least once, in any order",
@@ -388,14 +395,10 @@ def _delivery(trigger: Trigger) -> Json:
             "backoffPolicy": "exponential" if delivery.exponential else "linear",
             "backoffSeconds": delivery.backoff,
             **({} if delivery.timeout is None else {"timeoutSeconds": delivery.timeout}),
+            **({} if delivery.dead_letter is None else {"deadLetterSink": delivery.dead_letter.service}),
         },
         "x-answers": ANSWERS,
     }
-
-
-def consumer(trigger: Trigger) -> str:
-    """Return the name of what a Trigger delivers to."""
-    return trigger.subscriber.service or trigger.subscriber.uri
 
 
 def _models() -> list[type[BaseModel]]:

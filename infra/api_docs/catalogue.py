@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from functions.ingestion.models import Submission
@@ -30,7 +30,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 @dataclass(frozen=True)
 class Kind:
-    """A type of event; `required` and `optional` are the extension attributes besides `tenantid` and `region`."""
+    """A type of event; `required` and `optional` are the extension attributes besides those of all types and of filters."""
 
     type: str
     summary: str
@@ -66,7 +66,7 @@ KINDS = (
         event_data.InferenceRequested,
         "the turn",
         ({"job_id": JOB, "turn_id": TURN},),
-        required=("tier", "partitionkey"),
+        required=("partitionkey",),
         optional=("traceparent",),
     ),
     Kind(
@@ -190,3 +190,17 @@ class Wiring:
         for trigger in manifests.triggers:
             triggers.setdefault(trigger.attributes.get("type", ""), []).append(trigger)
         return cls(emitters(), manifests, triggers)
+
+    def filters(self, kind: Kind) -> dict[str, list[str]]:
+        """Return the extension attributes by which Triggers choose among events of a type, with the values asked for."""
+        found: dict[str, list[str]] = {}
+        for trigger in self.triggers.get(kind.type, ()):
+            for name, value in trigger.attributes.items():
+                if name != "type":
+                    found.setdefault(name, []).append(value)
+        return found
+
+
+def taker(trigger: Trigger) -> str:
+    """Return the name of what a Trigger delivers to, whatever kind of object that is."""
+    return str(next(name for name in astuple(trigger.subscriber) if name))

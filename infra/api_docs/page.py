@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infra.api_docs.asyncapi import ANSWERS, consumer
-from infra.api_docs.catalogue import KINDS, Kind, Wiring
+from infra.api_docs.asyncapi import ANSWERS
+from infra.api_docs.catalogue import KINDS, Kind, Wiring, taker
 from infra.api_docs.notifications import NOTIFICATIONS
 
 if TYPE_CHECKING:
@@ -75,7 +75,12 @@ def page(wiring: Wiring) -> str:
             *(_row(_type(kind), kind.summary, _emitted(kind, wiring), _goes_to(kind, wiring)) for kind in KINDS),
             EXTENSIONS,
             *(
-                _row(f"`{kind.name}`", kind.subject, _extensions(kind), ", ".join(map("`{}`".format, _members(kind))))
+                _row(
+                    f"`{kind.name}`",
+                    kind.subject,
+                    _extensions(kind, wiring),
+                    ", ".join(map("`{}`".format, _members(kind))),
+                )
                 for kind in KINDS
             ),
             DELIVERY,
@@ -105,11 +110,12 @@ def _goes_to(kind: Kind, wiring: Wiring) -> str:
 
 def _filtered(trigger: Trigger) -> str:
     others = [f"{name} {value}" for name, value in trigger.attributes.items() if name != "type"]
-    return f"`{consumer(trigger)}`" + (f" ({', '.join(others)})" if others else "")
+    return f"`{taker(trigger)}`" + (f" ({', '.join(others)})" if others else "")
 
 
-def _extensions(kind: Kind) -> str:
-    return ", ".join([f"`{name}`" for name in kind.required] + [f"`{name}` where known" for name in kind.optional])
+def _extensions(kind: Kind, wiring: Wiring) -> str:
+    always = [*wiring.filters(kind), *kind.required]
+    return ", ".join([*(f"`{name}`" for name in always), *(f"`{name}` where known" for name in kind.optional)])
 
 
 def _members(kind: Kind) -> list[str]:
@@ -120,7 +126,7 @@ def _edges(wiring: Wiring) -> Iterator[str]:
     """Yield the picture's lines: one arrow for all types that go the same way."""
     ways: dict[tuple[str, str], list[str]] = {}
     for kind in KINDS:
-        takers = [consumer(trigger) for trigger in wiring.triggers.get(kind.type, ())] or ["subscriber"]
+        takers = [taker(trigger) for trigger in wiring.triggers.get(kind.type, ())] or ["subscriber"]
         for begin in [*_begins(kind, wiring), *(["source"] if kind.inbound else [])]:
             ways.setdefault((begin, " & ".join(takers)), []).append(kind.name)
     yield "source([event source])"

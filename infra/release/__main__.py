@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.release import revisions
-from infra.release.kubectl import PART_OF, SERVICES, TRAFFIC_MANAGER, Kubectl, condition
+from infra.release.kubectl import PART_OF, SERVICES, TRAFFIC_MANAGER, Kubectl, condition, is_ready
 from infra.release.revisions import ALL, Object, Release, ReleaseError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def status(cluster: Kubectl) -> None:
     if not services:
         raise ReleaseError(f"There are no Services with the label {PART_OF} in {cluster.namespace}.")
     for service in services:
-        ready = "ready" if condition(service, "Ready") else "NOT READY"
+        ready = "ready" if is_ready(service) else "NOT READY"
         cluster.report(f"{service['metadata']['name']} ({ready})")
         urls = {target.get("tag"): target.get("url", "") for target in service.get("status", {}).get("traffic", ())}
         for target in service["spec"].get("traffic", ()):

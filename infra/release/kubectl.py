@@ -89,10 +89,16 @@ class Kubectl:
         raise ReleaseError(f"The Job {name} is not complete after {seconds:.0f} s, and nothing else was changed.")
 
     def wait_for_services(self, names: Sequence[str]) -> None:
-        """Return when all Services are ready; raises ReleaseError."""
-        if names:
-            arguments = (*(f"{SERVICES}/{name}" for name in names), f"--timeout={self.ready_seconds:.0f}s")
-            self._change(("wait", "--for=condition=Ready", *arguments), "", namespaced=True)
+        """Return when all Services are ready; raises ReleaseError with what the others say."""
+        if self.dry_run:
+            self.report(f"# wait until the Services are ready: {' '.join(names)}")
+            return
+        deadline = time.monotonic() + self.ready_seconds
+        while waiting := [s for s in self.all_of(SERVICES) if s["metadata"]["name"] in names and not is_ready(s)]:
+            if time.monotonic() > deadline:
+                told = "; ".join(f"{service['metadata']['name']}: {_complaint(service)}" for service in waiting)
+                raise ReleaseError(f"Not ready after {self.ready_seconds:.0f} s, without traffic: {told}")
+            time.sleep(self.poll_seconds)
 
     def _change(self, command: Sequence[str], standard_input: str, *, namespaced: bool = False) -> None:
         if self.dry_run:
@@ -117,6 +123,18 @@ class Kubectl:
         if done.returncode != 0:
             raise ReleaseError(f"kubectl {command[0]}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+
+def is_ready(service: Object) -> bool:
+    """Return whether a Service has become what was last asked of it."""
+    seen = service.get("status", {}).get("observedGeneration")
+    return condition(service, "Ready") and seen == service["metadata"].get("generation")
+
+
+def _complaint(service: Object) -> str:
+    conditions = service.get("status", {}).get("conditions", ())
+    told = [c.get("message") or c.get("reason") for c in conditions if c["type"] == "Ready" and c["status"] != "True"]
+    return str(told[0] if told and told[0] else "no word yet")
 
 
 def condition(thing: Object | None, kind: str) -> bool:

@@ -113,7 +113,10 @@ class Cluster:
             status["latestReadyRevisionName"] = revision
         if good or before is None:
             status["traffic"] = reached
-        status["conditions"] = [{"type": "Ready", "status": "True" if good else "False"}]
+        complaint = {} if good else {"message": f"{revision} does not start"}
+        status["conditions"] = [{"type": "Ready", "status": "True" if good else "False", **complaint}]
+        generation = before["metadata"]["generation"] + 1 if before else 1
+        service["metadata"]["generation"] = status["observedGeneration"] = generation
 
     def _run(self, job: Object, before: Object | None) -> None:
         if before is not None and before["spec"] != job["spec"]:
@@ -304,16 +307,15 @@ DISCOVERY: dict[str, Callable[[], Object]] = {
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[Cluster, Path]]:
-    """Serve a cluster on a free port; yield it and the kubeconfig that leads to it."""
+def serving(folder: Path) -> Iterator[Cluster]:
+    """Serve a cluster on a free port, to which the file `kubeconfig` in a folder leads."""
     cluster = Cluster()
     handler = type("Bound", (Handler,), {"cluster": cluster})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    config = folder / "kubeconfig"
-    config.write_text(
+    (folder / "kubeconfig").write_text(
         yaml.safe_dump(
             {
                 "apiVersion": "v1",
@@ -326,7 +328,7 @@ def serving(folder: Path) -> Iterator[tuple[Cluster, Path]]:
         )
     )
     try:
-        yield cluster, config
+        yield cluster
     finally:
         server.shutdown()
         server.server_close()

@@ -130,6 +130,10 @@ def platform(previous: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with platform.stack:
         asyncio.run(prepare())
         yield platform
+    # What failed and was tried again, or went on in the background, is a failure too.
+    logs = [log.read_text(errors="replace") for log in platform.stack.state.logs.glob("*.log")]
+    assert sum('"level": "info"' in log for log in logs) > 10
+    assert [line for log in logs for line in log.splitlines() if '"level": "error"' in line] == []
 
 
 @pytest.fixture
