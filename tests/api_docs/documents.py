@@ -31,7 +31,12 @@ def messages(channel: str) -> dict[str, Json]:
 
 
 def wrong(value: object, schema: Json) -> list[str]:
-    """Return what stands against a value, by a schema of the AsyncAPI document; formats are held too."""
-    whole = {**schema, "components": asyncapi()["components"]}
+    """Return what stands against a value, by a schema of the AsyncAPI document."""
+    return wrong_in(asyncapi(), value, schema)
+
+
+def wrong_in(document: Json, value: object, schema: Json) -> list[str]:
+    """Return what stands against a value, by a schema of a document; formats are held too."""
+    whole = {**schema, "components": document["components"]}
     validator = Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER)
     return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(value)]
