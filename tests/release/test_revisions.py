@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.local.assembly import MANIFESTS
+from infra.local.assembly import MANIFESTS, ROOT
 from infra.release import revisions
 from infra.release.revisions import Object, Release, ReleaseError
-from tests.manifests.conftest import CRDS
 from tests.manifests.crd import errors, schemas
 
+CRDS = ROOT.parent / "shared" / "knative-crds"
 ONE, TWO = Release("1.0.0"), Release("1.1.0")
 IMAGE = "registry.example.com:5000/enterprise-agent-platform:1.1.0"
 
