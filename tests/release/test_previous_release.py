@@ -12,7 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 
+from infra.local.assembly import ROOT
 from infra.release.previous import NoHistoryError, UnknownReleaseError, extract, recorded
 from tests.release.calls import Call, calls
 from tests.stack.conftest import MANUAL, QUESTION
@@ -21,6 +23,7 @@ from tests.stack.reader import User, connections
 from tests.support import Database
 
 CITED = "31 bar"
+MIGRATION = "knative/base/migration.yaml"
 MODEL = "local/all-minilm-l6-v2"
 ASKED = {"model": "standard", "messages": [{"role": "user", "content": QUESTION}], "retrieval": True}
 
@@ -118,9 +121,21 @@ def test_a_function_that_it_could_not_call_any_more_is_found(
     assert all(complaint is not None and reason in complaint for complaint in told)
 
 
+def migrate_by(job: Path, instead_of: Path) -> None:
+    """Let a tree's manifests have the Job that migrates from another one: it is the newer release's."""
+    kustomization = instead_of.with_name("kustomization.yaml")
+    document = yaml.safe_load(kustomization.read_text())
+    resources = [name for name in document["resources"] if name != job.name]
+    if job.exists():
+        instead_of.write_text(job.read_text())
+        resources.append(job.name)
+    kustomization.write_text(yaml.safe_dump({**document, "resources": resources}))
+
+
 @pytest.fixture(scope="module")
 def platform(previous: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The previous release's functions, relay and manifests, on this tree's database."""
+    migrate_by(ROOT / MIGRATION, previous / MIGRATION)
     platform = Platform.of_release(previous, tmp_path_factory.mktemp("old") / "state")
 
     async def prepare() -> None:
