@@ -32,6 +32,7 @@ async def prepared(platform: Platform) -> dict[str, str]:
     support.ISSUED.add(key.json()["key"])
     assert (await assign(platform, "company", "")).status == 200
     return {
+        "tenant_id": str(platform.tenants[0]),
         "document_id": document["id"],
         "turn_id": turn,
         "conversation_id": (await platform.read(turn))["conversation_id"],
