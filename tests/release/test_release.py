@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,21 +17,9 @@ from infra.local.assembly import MANIFESTS, ROOT
 from infra.release.__main__ import release, shift, status
 from infra.release.kubectl import Kubectl
 from infra.release.revisions import Release, ReleaseError, image_of
+from tests.manifests.rendering import OVERLAYS, kubectl
 from tests.release.cluster import Cluster, serving
 
-JOB = {
-    "apiVersion": "batch/v1",
-    "kind": "Job",
-    "metadata": {"name": "migrate-release", "labels": {"app.kubernetes.io/name": "migrate"}},
-    "spec": {
-        "template": {
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "migrate", "image": "registry.example.com/enterprise-agent-platform:0"}],
-            }
-        }
-    },
-}
 ONE, TWO, THREE = Release("1.0.0"), Release("1.1.0"), Release("1.2.0")
 CHAT, RELAY = "chat", ("ContainerSource", "relay")
 
@@ -67,15 +54,8 @@ class Operator:
 
 
 def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Let kubectl keep what it keeps in a folder; return its variables.
-
-    Skips the test where there is no kubectl, unless REQUIRE_KUBECTL is set, as in continuous integration.
-    """
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    if shutil.which("kubectl", path=path) is None:
-        if os.environ.get("REQUIRE_KUBECTL"):
-            pytest.fail("there is no kubectl, and REQUIRE_KUBECTL is set")
-        pytest.skip("there is no kubectl")
+    """Let kubectl keep what it keeps in a folder; return its variables. Skips the test where there is no kubectl."""
+    assert kubectl()
     variables = {"KUBECONFIG": str(folder / "kubeconfig"), "HOME": str(folder)}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -88,16 +68,15 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
     folder = tmp_path / "manifests"
     folder.mkdir()
     names = ["configmap.yaml", "services/chat.yaml", "services/embedding.yaml", "sources/relay.yaml"]
-    names.append("triggers/embedding-requested.yaml")
+    names += ["triggers/embedding-requested.yaml", "migration.yaml"]
     things = [thing for name in names for thing in yaml.safe_load_all((MANIFESTS / name).read_text())]
-    (folder / "all.yaml").write_text(yaml.safe_dump_all([JOB, *filter(None, things)]))
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(filter(None, things)))
     kustomization = {"namespace": "enterprise-agents", "resources": ["all.yaml"]}
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     variables = place(tmp_path, monkeypatch)
     with serving(tmp_path) as cluster:
         said: list[str] = []
-        kubectl = Kubectl("enterprise-agents", said.append, poll_seconds=0.01)
-        yield Operator(cluster, folder, kubectl, said, variables)
+        yield Operator(cluster, folder, Kubectl("enterprise-agents", said.append, poll_seconds=0.01), said, variables)
 
 
 def test_a_release_is_tried_promoted_and_taken_back(operator: Operator) -> None:
@@ -131,11 +110,8 @@ def test_a_release_is_tried_promoted_and_taken_back(operator: Operator) -> None:
     assert operator.image() == "1.2.0"
 
 
-@pytest.mark.parametrize(
-    "overlay", sorted((ROOT / "knative" / "overlays").glob("eu-west-1")), ids=lambda path: path.name
-)
-def test_a_whole_overlay_is_released_and_taken_back(operator: Operator, overlay: Path) -> None:
-    operator.folder = overlay
+def test_a_whole_overlay_is_released_and_taken_back(operator: Operator) -> None:
+    operator.folder = OVERLAYS / "eu-west-1"
     operator.release(ONE)
     operator.release(TWO, canary=100)
     shift(operator.kubectl, 0)
