@@ -3,7 +3,7 @@
 from migrations import structure
 
 revision = "017_long_ingestion"
-down_revision = "015_hybrid_search"
+down_revision = "016_regions"
 branch_labels = None
 depends_on = None
 
