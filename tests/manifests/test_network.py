@@ -31,7 +31,6 @@ WORKLOADS = {
     "inference": {"inference-light", "inference-standard", "inference-heavy"},
     "`alembic`": {"migrate"},
 }
-BY_HAND = {"`make db-...`", "`seed`", "`reembed`", "`doctor`"}
 DNS = Peer("kube-system", (("k8s-app", "kube-dns"),))
 BROKER = Peer("knative-eventing", (("eventing.knative.dev/brokerRole", "ingress"),))
 ACTIVATOR = Peer("knative-serving", (("app", "activator"),))
@@ -47,8 +46,10 @@ def readers() -> Iterator[tuple[str, str]]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         for variable in re.findall(r"`([A-Z0-9_]+)`", cells[0]):
             if variable in REACHED_BY:
-                for reader in set(cells[-1].split(", ")) - BY_HAND:
-                    yield from ((variable, name) for name in WORKLOADS.get(reader, {reader}))
+                for reader in cells[-1].split(", "):
+                    # A command is no workload, but for the one that the Job runs.
+                    workloads = WORKLOADS.get(reader, set() if reader.startswith("`") else {reader})
+                    yield from ((variable, name) for name in workloads)
 
 
 READERS = sorted(set(readers()))
