@@ -28,7 +28,7 @@ MIGRATION_SECONDS = 3600.0
 def release(
     cluster: Kubectl, folder: Path, version: Release, *, canary: int = CANARY, image: str | None = None
 ) -> None:
-    """Bring a release into the cluster: configuration, the migration, then the functions with a share of the traffic.
+    """Bring a release into the cluster: what it stands on, the migration, then the functions with a share of the traffic.
 
     What fails leaves the traffic as it was. Raises ReleaseError.
     """
@@ -45,9 +45,9 @@ def release(
             services.append(revisions.service(thing, served.get(name), version, chosen, canary))
         elif revisions.is_workload(thing):
             others.append(revisions.workload(thing, running.get((thing["kind"], name)), version, chosen, canary))
-        elif not revisions.is_configuration(thing) and not revisions.is_migration(thing):
+        elif not revisions.is_foundation(thing) and not revisions.is_migration(thing):
             others.append(thing)
-    cluster.apply([thing for thing in rendered if revisions.is_configuration(thing)])
+    cluster.apply([thing for thing in rendered if revisions.is_foundation(thing)])
     if job is not None:
         _migrate(cluster, job)
     cluster.apply(services)

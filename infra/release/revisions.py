@@ -79,9 +79,10 @@ def is_migration(thing: Object) -> bool:
     return bool(thing["kind"] == "Job" and _labels(thing).get("app.kubernetes.io/name") == "migrate")
 
 
-def is_configuration(thing: Object) -> bool:
-    """Return whether the migration and the functions need the object before they start."""
-    return thing["kind"] in {"Namespace", "ServiceAccount", "ConfigMap", "Secret", "NetworkPolicy"}
+def is_foundation(thing: Object) -> bool:
+    """Return whether the migration and the functions stand on the object: configuration, networks, stores, model servers."""
+    group = str(thing["apiVersion"]).partition("/")[0]
+    return not (group.endswith("knative.dev") or is_migration(thing) or is_workload(thing))
 
 
 def is_workload(thing: Object) -> bool:

@@ -23,9 +23,16 @@ Object = dict[str, Any]
 KINDS = {
     ("v1", "Namespace"): "namespaces",
     ("v1", "ConfigMap"): "configmaps",
+    ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
+    ("v1", "Secret"): "secrets",
+    ("v1", "Service"): "services",
     ("v1", "ServiceAccount"): "serviceaccounts",
     ("apps/v1", "Deployment"): "deployments",
+    ("apps/v1", "StatefulSet"): "statefulsets",
     ("batch/v1", "Job"): "jobs",
+    ("monitoring.coreos.com/v1", "PodMonitor"): "podmonitors",
+    ("monitoring.coreos.com/v1", "PrometheusRule"): "prometheusrules",
+    ("monitoring.coreos.com/v1", "ServiceMonitor"): "servicemonitors",
     ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
     ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
     ("serving.knative.dev/v1", "Service"): "services",
@@ -39,6 +46,11 @@ KINDS = {
     ("sinks.knative.dev/v1alpha1", "JobSink"): "jobsinks",
 }
 CLUSTER_WIDE = {"Namespace"}
+
+
+def named(version: str, kind: str) -> str:
+    """Return how objects of a kind are kept: a Service is Knative's, and Kubernetes' own a `core Service`."""
+    return "core Service" if (version, kind) == ("v1", "Service") else kind
 
 
 class RefusedError(Exception):
@@ -75,7 +87,7 @@ class Cluster:
 
     def store(self, verb: str, thing: Object) -> Object:
         """Keep an object, as whoever controls it leaves it."""
-        kind, name = thing["kind"], thing["metadata"]["name"]
+        kind, name = named(thing["apiVersion"], thing["kind"]), thing["metadata"]["name"]
         with self.lock:
             before = self.objects.get((kind, name))
             kept = deepcopy(thing)
@@ -209,13 +221,13 @@ class Handler(BaseHTTPRequestHandler):
         if len(rest) > 2 and rest[0] == "namespaces":
             rest = rest[2:]
         for (api, kind), plural in KINDS.items():
-            if (api, plural) == (version, rest[0]):
+            if [api, plural] == [version, *rest[:1]]:
                 return (api, kind), rest[1:]
         raise RefusedError(404, f"the server could not find {path}")
 
     def _target(self) -> tuple[str, str]:
-        (_, kind), [name] = self._kind(urlsplit(self.path).path)
-        return kind, name
+        found, [name] = self._kind(urlsplit(self.path).path)
+        return named(*found), name
 
     def _existing(self, kind: str, name: str) -> Object:
         try:
@@ -226,9 +238,9 @@ class Handler(BaseHTTPRequestHandler):
     def _read(self, path: str) -> Object:
         (version, kind), rest = self._kind(path)
         if rest:
-            return self._existing(kind, rest[0])
+            return self._existing(named(version, kind), rest[0])
         query = parse_qs(urlsplit(self.path).query)
-        items = [thing for (of, _), thing in sorted(self.cluster.objects.items()) if of == kind]
+        items = [thing for (of, _), thing in sorted(self.cluster.objects.items()) if of == named(version, kind)]
         for selector in query.get("labelSelector", []):
             name, _, value = selector.partition("=")
             items = [thing for thing in items if thing["metadata"].get("labels", {}).get(name) == value]
