@@ -10,8 +10,8 @@ queries are asked in turn, in the same run, warm: the whole search, each leg, an
 
 Fails when a search takes 30 ms or more (p95); finds less than 95 % of the ten nearest, or fewer than there are; when the vector
 leg takes more than 1.5 times the unfiltered query and more than 1.2 times the exact one (above 100,000 chunks: the unfiltered
-one); the whole more than 1.2 times its legs together; a query with a very common word more than 3 times the same one without;
-or when EXPLAIN names another index than is meant.
+one); the whole, for half of the queries, more than 1.2 times its legs together; a query with a very common word more than 3
+times the same one without; or when EXPLAIN names another index than is meant.
 """
 
 from __future__ import annotations
@@ -183,11 +183,16 @@ def report(connection: data.Connection, tenant: data.Tenant, ef_search: int) -> 
     taken = measure(connection, tenant, asked)
     median = {name: statistics.median(values) for name, values in taken.items()}
     p95 = {name: float(np.percentile(values, 95)) for name, values in taken.items()}
-    legs = median["vector"] + median["text"] + median["trigram"]
     ratios = {
         "unfiltered": median["vector"] / median["unfiltered"],
         "exact": median["vector"] / median["exact"] if "exact" in median else float("inf"),
-        "whole": median["search"] / legs,
+        # Query by query: what a leg takes depends on the words, and medians of such times do not add up.
+        "whole": statistics.median(
+            search / (vector + text + trigram)
+            for search, vector, text, trigram in zip(
+                taken["search"], taken["vector"], taken["text"], taken["trigram"], strict=True
+            )
+        ),
         "common": median["with a common word"] / median["search"],
     }
     print(

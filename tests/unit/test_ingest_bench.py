@@ -114,7 +114,7 @@ def met(endpoint: str, seconds: Mapping[str, float], failed: int = 0) -> list[bo
     return [is_met for is_met, _ in verdicts({endpoint: rounds(seconds, failed)})]
 
 
-@pytest.mark.parametrize(("platform", "expected"), [(1.3, True), (1.31, False)])
+@pytest.mark.parametrize(("platform", "expected"), [(1.3, True), (1.31, False), (0.9, True), (0.89, False)])
 @pytest.mark.parametrize("endpoint", [ELSEWHERE, HERE])
 def test_the_floor_is_a_goal_at_both_endpoints(endpoint: str, platform: float, *, expected: bool) -> None:
     assert met(endpoint, {PLATFORM: platform, FLOOR: 1.0}) == [expected, True]
