@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
+from redis.maint_notifications import MaintNotificationsConfig
 
 from shared import sentinel, telemetry
 from shared.database import Database
@@ -27,6 +28,9 @@ def redis_client(url: str) -> Redis:
         "socket_connect_timeout": 2,
         "socket_timeout": 5,
         "max_connections": MAX_REDIS_CONNECTIONS,
+        # Announcements of Redis Enterprise. With them the client hands out connections that the server has closed: after it was
+        # restarted, each would fail once.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if urlsplit(url).scheme in sentinel.SCHEMES:
         return sentinel.client(url, **options)
