@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 SCHEMES = frozenset({"redis+sentinel", "rediss+sentinel"})
 DEFAULT_PORT = 26379
-PATIENCE_SECONDS = 1.0
-"""A sentinel that takes longer to connect or to answer is passed over."""
+PATIENCE_SECONDS = 0.2
+"""A sentinel that takes longer to connect or to answer is passed over.
+
+Two that are dead leave time for the third within the patience of a rate limit.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """A Redis that sentinels watch: whoever uses it finds the primary, also the next one."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from uuid import uuid4
 
 import pytest
@@ -52,6 +53,29 @@ async def test_one_sentinel_that_answers_is_enough(watched: ReplicatedRedis) -> 
         await client.aclose()
     finally:
         await asyncio.to_thread(watched.heal)
+
+
+@pytest.fixture(params=["takes no connection", "takes connections and never answers"])
+def dead(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a sentinel that is gone, as one of a lost node is: nobody refuses, and nobody answers."""
+    full = request.param == "takes no connection"
+    with socket.socket() as server, ExitStack() as held:
+        server.bind(("127.0.0.1", 0))
+        # Linux queues one connection more than the backlog says, and leaves what comes then unanswered.
+        server.listen(0 if full else 100)
+        for _ in range(2 if full else 0):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+async def test_a_request_is_counted_although_the_first_sentinel_is_dead(watched: ReplicatedRedis, dead: int) -> None:
+    client = redis_client(watched.url().replace("@", f"@127.0.0.1:{dead},"))
+    counted = await rate_limit.check(client, uuid4(), "user:ann", 3)
+    await client.aclose()
+    assert counted is not None
+    assert counted.remaining == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from infra.local.assembly import ROOT
+from shared.sentinel import watched
 from shared.settings import Settings
 from tests.infrastructure.bundles import FOLDERS, NAMESPACE, PARTS, base, of_kind, rendered, secret_keys, volumes
 from tests.manifests.conftest import EVERY_SECRET
@@ -411,10 +412,16 @@ def test_what_the_external_secret_puts_together_is_what_the_settings_and_the_ser
         monkeypatch.setenv(name, text)
     Settings()
     services = {**of_kind(rendered("production"), "Service"), **of_kind(rendered("postgres"), "Service")}
-    for name in ("DATABASE_URL", "RELAY_DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL"):
+    for name in ("DATABASE_URL", "RELAY_DATABASE_URL", "MIGRATION_DATABASE_URL"):
         url = urlsplit(data[name])
         assert url.hostname is not None
         assert url.port in ports(services[url.hostname]), name
+    # Each sentinel by its own name: the addresses of one name would share the time that the client has for one sentinel.
+    redis = of_kind(rendered("production"), "StatefulSet")["redis"]["spec"]
+    assert 26379 in ports(services[redis["serviceName"]])
+    assert list(watched(data["REDIS_URL"]).sentinels) == [
+        (f"redis-{number}.{redis['serviceName']}", 26379) for number in range(redis["replicas"])
+    ]
     # What holds a session does not go through PgBouncer in transaction mode.
     assert (
         urlsplit(data["RELAY_DATABASE_URL"]).hostname == urlsplit(data["MIGRATION_DATABASE_URL"]).hostname == "postgres"
