@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
+
 from functions.ingestion import tokens
 from functions.ingestion.chunking import Chunk, split
 from functions.ingestion.documents import FUNCTION
@@ -156,16 +158,24 @@ def _first(problems: ExceptionGroup[Problem]) -> Problem:
 
 
 async def _keep_lease(work: Work) -> None:
-    """Renew the lease until cancelled; raises Problem `lease_lost`."""
+    """Renew the lease until cancelled; raises Problem `lease_lost` or `foreign_event`."""
     while True:
         await asyncio.sleep(LEASE.total_seconds() / RENEWALS_A_LEASE)
         await _at(work, work.stage)
 
 
 async def _at(work: Work, stage: str) -> None:
-    """Tell at which stage the work is, which renews the lease; raises Problem `lease_lost`."""
+    """Tell at which stage the work is, which renews the lease; raises Problem `lease_lost` or `foreign_event`.
+
+    While the database is away nobody else can take the document either: the work goes on, and is stored if nobody has.
+    """
     work.stage = stage
-    await work.delivery.call("rag.renew_document", **work.lease(), p_stage=stage, p_lease=LEASE)
+    try:
+        await work.delivery.call("rag.renew_document", **work.lease(), p_stage=stage, p_lease=LEASE)
+    except (Problem, psycopg.Error) as error:
+        if isinstance(error, Problem) and error.code != "database_unavailable":
+            raise
+        logs.warning("leases_not_renewed", error=type(error).__name__, **work.ids())
 
 
 async def _fail(work: Work, problem: Problem) -> None:

@@ -1,23 +1,27 @@
 """A document that a job of its own indexes: the same effect as by the Service, told by the exit status of a process."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from functions.ingestion import indexing, job
+from functions.ingestion.extraction import Extraction, extract
 from functions.ingestion.reading.limits import Limits
 from shared.runtime import runtime
 from shared.settings import get_settings
 from tests.functions.leaks import Watch
-from tests.functions.platform import Platform, structured
+from tests.functions.platform import Platform, structured, until
 from tests.support import TEST_ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +156,72 @@ async def test_a_database_that_is_away_is_a_reason_to_try_again(
     get_settings.cache_clear()
     assert await job.run(file_of(event)) == job.AGAIN
     assert document(platform) == ("received", "received", None, 0)
+
+
+class Line:
+    """The way to the database, which can be cut: whoever is connected is cut off, and whoever comes then is turned away."""
+
+    def __init__(self, url: str, port: int) -> None:
+        self._server, self._port = urlsplit(url), port
+        self.url = self._server._replace(netloc=f"{self._server.netloc.rpartition(':')[0]}:{port}").geturl()
+        self._connected: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in self._connected:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._is_cut = False
+
+    async def open(self) -> asyncio.Server:
+        return await asyncio.start_server(self._forward, "127.0.0.1", self._port)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection(self._server.hostname, self._server.port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                while data := await source.read(65536):
+                    sink.write(data)
+            sink.close()
+
+        self._connected.add(writer)
+        await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        self._connected.discard(writer)
+
+
+async def test_what_is_read_of_a_document_outlives_a_database_that_is_away_meanwhile(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, closed_port: int, watch: Watch
+) -> None:
+    event = await received(platform)
+    await runtime.close()
+    line = Line(platform.database.urls["app"], closed_port)
+    monkeypatch.setenv("DATABASE_URL", line.url)
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr("shared.database.RECONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(indexing, "LEASE", timedelta(seconds=1))
+    get_settings.cache_clear()
+
+    async def slow(*arguments: Any) -> Extraction:
+        found = await extract(*arguments)
+        line.cut()
+        await until(lambda: sum('"leases_not_renewed"' in entry for entry in watch.lines) >= 2)
+        line.mend()
+        with platform.database.connect() as operator:
+            await until(lambda: operator.value("SELECT leased_until > clock_timestamp() FROM rag.documents"))
+        return found
+
+    monkeypatch.setattr(indexing, "extract", slow)
+    async with await line.open():
+        assert await job.run(file_of(event)) == job.DONE
+        await runtime.close()
+    assert document(platform) == ("processing", "embedding", None, 1)
+    assert consumed(platform) == 1
 
 
 async def test_a_defect_gives_the_document_back_and_is_a_reason_to_try_again(
