@@ -76,6 +76,10 @@ async def _follow(event: Event) -> None:
         things = notices.read(event.data)
     except Problem as problem:
         raise Problem("malformed_event", f"No handler takes events of type {event.type}: {problem.detail}") from None
+    region = event.extensions.get("region")
+    if region is not None and region != get_settings().region:
+        # It names no tenant, for whom core.enter_function would refuse it before anything is fetched.
+        raise Problem("foreign_event", "The event belongs to another region.", extra={"region": region})
     for number, thing in enumerate(things):
         await mirror(thing, event, f"{event.id}/{number}")
 
@@ -94,7 +98,7 @@ async def mirror(thing: BucketObject, event: Event, event_id: str, tenant_id: UU
     if target is None or (tenant_id is not None and target["tenant_id"] != str(tenant_id)) or thing.key.endswith("/"):
         logs.info("object_ignored", reason="no rule", **ids)
         return
-    worker = Worker(UUID(target["tenant_id"]), FUNCTION)
+    worker = Worker(UUID(target["tenant_id"]), FUNCTION, event.extensions.get("region"))
     place = {"p_bucket": thing.bucket, "p_object_key": thing.key, "p_sequencer": thing.sequencer}
     told = {"p_event_source": event.source, "p_event_id": event_id}
     settings = get_settings()

@@ -58,11 +58,13 @@ def record(key: str, sequencer: str | None = None, *, removed: bool = False, buc
     return {"eventName": event, "eventSource": "aws:s3", "s3": {"bucket": {"name": bucket}, "object": thing}}
 
 
-async def notify(platform: Platform, data: object, type_: str = "com.amazonaws.s3.ObjectCreated:Put") -> Reply:
+async def notify(
+    platform: Platform, data: object, type_: str = "com.amazonaws.s3.ObjectCreated:Put", region: str | None = None
+) -> Reply:
     """Deliver a notification as an event of a store's, which knows of no tenant."""
     headers = {
         "ce-specversion": "1.0", "ce-id": str(uuid4()), "ce-type": type_, "ce-source": "aws:s3.us-west-2.company",
-        "content-type": "application/json",
+        "content-type": "application/json", **({"ce-region": region} if region else {}),
     }  # fmt: skip
     return await call(platform.serve("ingest"), "POST", "/", headers, json.dumps(data).encode())
 
@@ -104,6 +106,19 @@ async def test_every_stores_shape_leads_to_the_object(
     store.put("company", key, b"Text.")
     assert (await notify(platform, sample(name), type_)).status == 200
     assert documents(platform) == {key.removeprefix("docs/"): ("shelf", b"Text.")}
+
+
+async def test_a_notification_of_another_region_is_refused_before_anything_is_fetched(
+    platform: Platform, store: ObjectStore
+) -> None:
+    store.put("company", "docs/a.md", b"Text.")
+    for removed in (False, True):
+        reply = await notify(platform, record("docs/a.md", removed=removed), region="eu-west-1")
+        assert (reply.status, reply.code()) == (422, "foreign_event")
+    assert store.asked == []
+    assert documents(platform) == {}
+    assert (await notify(platform, record("docs/a.md"), region="test")).status == 200
+    assert documents(platform) == {"a.md": ("shelf", b"Text.")}
 
 
 async def test_a_store_that_knows_no_events_notifies_over_http(platform: Platform, store: ObjectStore) -> None:
