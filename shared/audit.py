@@ -87,6 +87,11 @@ async def refusal(
             p_subject=subject,
         )
     except (Problem, psycopg.Error) as error:
-        allowances[kind].suppressed += told.get("suppressed_before", 0) + 1
-        metrics.problems().labels("refusal_unaudited").inc()
-        logs.error("refusal_unaudited", error, kind=kind, operation=operation)
+        unwritten(kind, operation, told, error)
+
+
+def unwritten(kind: str, operation: str, told: dict[str, Any], error: Exception | None = None) -> None:
+    """Count that an entry could not be written: the next one stands for it too, and for those that it stood for."""
+    allowances[kind].suppressed += told.get("suppressed_before", 0) + 1
+    metrics.problems().labels("refusal_unaudited").inc()
+    logs.error("refusal_unaudited", error, kind=kind, operation=operation)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
+import psycopg
 from starlette.requests import HTTPConnection
 
 from shared import audit
@@ -20,6 +21,8 @@ from shared.settings import ONLY_REGION, get_settings
 MAX_KNOWN = 10_000
 ELSEWHERE = frozenset({"tenant_elsewhere", "residency_refused"})
 """What is answered to a request of a tenant whose home is another region."""
+AWAY = frozenset({"redirect", "refuse"})
+"""What core.residency decides of such a tenant, and compliance.record_residency writes down."""
 
 _at_home: set[UUID] = set()
 
@@ -31,7 +34,7 @@ async def is_known(connection: HTTPConnection, tenant_id: UUID, operation: str) 
         return True
     database = await runtime.database()
     home = await database.call("core.residency", p_tenant_id=tenant_id)
-    if home["decision"] in {"redirect", "refuse"}:
+    if home["decision"] in AWAY:
         await send_home(connection, tenant_id, operation, home)
     if home["decision"] != "serve":
         return False
@@ -55,7 +58,15 @@ async def send_home(
         database = await runtime.database()
         function = "core.residency" if entry is None else "compliance.record_residency"
         noted = {} if entry is None else {"p_operation": operation, "p_data": json.dumps(entry)}
-        home = await database.call(function, p_tenant_id=tenant_id, **noted)
+        try:
+            home = await database.call(function, p_tenant_id=tenant_id, **noted)
+        except (Problem, psycopg.Error) as error:
+            if entry is not None:
+                audit.unwritten("residency", operation, entry, error)
+            raise
+        if entry is not None and home["decision"] not in AWAY:
+            # The tenant has come home meanwhile, but the request was turned away before that.
+            audit.unwritten("residency", operation, entry)
     match home["decision"]:
         case "refuse":
             raise Problem(

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 from redis.asyncio import Redis
+from starlette.requests import HTTPConnection
 
 from shared import audit, residency
 from shared.api_keys import ApiKey
@@ -228,6 +229,38 @@ async def test_a_flood_does_not_fill_the_log(
     monkeypatch.setattr(audit, "MAX_A_MINUTE", 1000)
     await platform.call("chat", "GET", "/conversations", headers=headers)
     assert sum(1 + entry.data.get("suppressed_before", 0) for entry in decisions(platform, tenant)) == 6
+
+
+async def test_refusals_that_cannot_be_logged_are_counted_by_the_next_entry(
+    platform: Platform, operator: Caller, monkeypatch: pytest.MonkeyPatch, watch: Watch
+) -> None:
+    tenant = away(operator)
+    headers = platform.bearer(tenant=tenant)
+
+    async def ask() -> int:
+        return (await platform.call("chat", "GET", "/conversations", headers=headers)).status
+
+    with monkeypatch.context() as flooded:
+        flooded.setattr(audit, "MAX_A_MINUTE", 0)
+        assert [await ask() for _ in range(3)] == [307] * 3
+    operator.run("REVOKE EXECUTE ON FUNCTION compliance.record_residency FROM app")
+    try:
+        assert await ask() == 500
+    finally:
+        operator.run("GRANT EXECUTE ON FUNCTION compliance.record_residency TO app")
+    assert await ask() == 307
+    assert [entry.data.get("suppressed_before") for entry in decisions(platform, tenant)] == [4]
+    assert len([line for line in watch.lines if '"refusal_unaudited"' in line]) == 1
+
+
+async def test_a_refusal_whose_tenant_comes_home_before_it_is_logged_is_counted_by_the_next_entry(
+    platform: Platform, watch: Watch
+) -> None:
+    allowance = audit.allowances["residency"]
+    allowance.suppressed = 3
+    await residency.send_home(HTTPConnection({"type": "http", "headers": []}), platform.tenants[0], "me.read")
+    assert allowance.suppressed == 4
+    assert len([line for line in watch.lines if '"refusal_unaudited"' in line]) == 1
 
 
 async def test_a_tenant_at_home_is_asked_about_once_for_each_process(
