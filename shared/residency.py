@@ -2,10 +2,13 @@
 
 PostgreSQL decides (core.residency), and audits what it decides in the same transaction. It is asked before anything of a
 request is used: before its body is read, its question embedded, or its user counted in Redis. That a tenant is at home is
-remembered, so that a process asks once for each; core.enter asks again with every call, in its round trip.
+remembered for KNOWN_SECONDS, so that a process asks once for each in that time; core.enter asks again with every call, in its
+round trip.
 """
 
 import json
+import math
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -19,18 +22,21 @@ from shared.runtime import runtime
 from shared.settings import ONLY_REGION, get_settings
 
 MAX_KNOWN = 10_000
+KNOWN_SECONDS = 5.0
+"""So long after a tenant's home was set to another region a process may still use its requests, until core.enter refuses."""
 ELSEWHERE = frozenset({"tenant_elsewhere", "residency_refused"})
 """What is answered to a request of a tenant whose home is another region."""
 AWAY = frozenset({"redirect", "refuse"})
 """What core.residency decides of such a tenant, and compliance.record_residency writes down."""
 
-_at_home: set[UUID] = set()
+_at_home: dict[UUID, float] = {}
+"""Until when a tenant is taken to be at home (monotonic seconds)."""
 
 
 async def is_known(connection: HTTPConnection, tenant_id: UUID, operation: str) -> bool:
     """Return whether there is such a tenant, which then is at home here; raises a Problem of ELSEWHERE."""
     # Without a name a deployment has no directory (core.set_region): there is nothing to ask before core.enter.
-    if tenant_id in _at_home or get_settings().region == ONLY_REGION:
+    if get_settings().region == ONLY_REGION or _at_home.get(tenant_id, -math.inf) > monotonic():
         return True
     database = await runtime.database()
     home = await database.call("core.residency", p_tenant_id=tenant_id)
@@ -38,9 +44,10 @@ async def is_known(connection: HTTPConnection, tenant_id: UUID, operation: str) 
         await send_home(connection, tenant_id, operation, home)
     if home["decision"] != "serve":
         return False
+    _at_home.pop(tenant_id, None)
     if len(_at_home) >= MAX_KNOWN:
         _at_home.clear()
-    _at_home.add(tenant_id)
+    _at_home[tenant_id] = monotonic() + KNOWN_SECONDS
     return True
 
 
@@ -52,7 +59,7 @@ async def send_home(
     `home` is what core.residency has said; without it, it is asked. Beyond what the log can stand, nothing is written: the
     next entry says how many it stands for. Returns when the tenant has just come home.
     """
-    _at_home.discard(tenant_id)
+    _at_home.pop(tenant_id, None)
     entry = audit.entry(connection, "residency")
     if entry is not None or home is None:
         database = await runtime.database()
