@@ -25,6 +25,8 @@ AS $$
     SELECT d.id, d.tenant_id, d.type, d.subject, d.extensions, d.data, d.created_at, d.ordered, d.attempts, d.status,
       left(d.error, 2000)
     FROM dead AS d
+    -- The broker may have stored an event whose answer was lost, and events.bury have recorded what became of it.
+    ON CONFLICT (id) DO NOTHING
   ), waiting AS (
     UPDATE events.outbox AS o
     SET leased_until = '-infinity',

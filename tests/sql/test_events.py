@@ -149,6 +149,36 @@ def test_poison_goes_to_the_dead_letters_with_the_last_answer(
         assert operator.value("SELECT count(*) FROM events.outbox") == 0
 
 
+def test_an_event_that_is_a_dead_letter_already_stays_the_one_it_is(
+    database: Database, tenants: Sequence[UUID]
+) -> None:
+    """The broker stored it, its answer was lost, its consumer refused it; then the relay's copy is refused too."""
+    emit(database, tenants[0], 2)
+    with database.connect("relay") as relay, database.connect("app", tenants[0]) as app:
+        twice, once = claim(relay)
+        assert app.call(
+            "events.bury",
+            p_source=twice.source,
+            p_id=str(twice.id),
+            p_type=twice.type,
+            p_subject=twice.subject,
+            p_emitted_at=twice.created_at,
+            p_extensions="{}",
+            p_data="{}",
+            p_last_status=422,
+            p_last_error="its consumer",
+        )
+        refusals = [{"seq": event.seq, "attempt": 1, "status": 400, "error": "the broker"} for event in (twice, once)]
+        outcomes: dict[int, str] = dict(relay.rows("events.reject", p_refusals=json.dumps(refusals)))
+        assert outcomes == {twice.seq: "dead", once.seq: "dead"}
+    with database.connect() as operator:
+        assert dict(operator.query("SELECT id, last_error FROM events.dead_letters")) == {
+            twice.id: "its consumer",
+            once.id: "the broker",
+        }
+        assert operator.value("SELECT count(*) FROM events.outbox") == 0
+
+
 def test_the_refusals_of_a_batch_are_one_call(database: Database, tenants: Sequence[UUID]) -> None:
     emit(database, tenants[0], 4)
     with database.connect("relay") as relay:
