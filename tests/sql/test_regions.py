@@ -166,6 +166,17 @@ def test_an_event_of_another_region_or_of_its_tenants_is_refused(
         worker(app, uuid4(), OWN)
 
 
+def test_an_event_of_before_the_deployment_had_a_name_is_taken(
+    database: Database, operator: Caller, tenants: Sequence[UUID]
+) -> None:
+    set_region(operator)
+    set_home(operator, tenants[1])
+    with database.connect("app") as app:
+        worker(app, tenants[0], "local")
+        with refused("EA042"):
+            worker(app, tenants[1], "local")
+
+
 def test_a_bucket_of_a_tenant_that_has_left_is_nobodys(
     database: Database, operator: Caller, tenants: Sequence[UUID]
 ) -> None:
