@@ -8,8 +8,10 @@ AS $$
   WITH stuck AS (
     SELECT d.tenant_id, d.id
     FROM rag.documents AS d
-    WHERE (d.status = 'processing' AND d.leased_until < clock_timestamp())
-      OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - CASE WHEN d.large THEN interval '10 minutes' ELSE interval '1 minute' END)
+    WHERE ((d.status = 'processing' AND d.leased_until < clock_timestamp())
+        OR (d.status = 'received' AND d.emitted_at < clock_timestamp() - CASE WHEN d.large THEN interval '10 minutes' ELSE interval '1 minute' END))
+      -- Nobody takes the events of a tenant that has moved away (core.enter_function): they would come back without end.
+      AND NOT EXISTS (SELECT FROM core.tenant_homes AS h WHERE h.tenant_id = d.tenant_id AND h.region <> (SELECT core.own_region()))
     ORDER BY d.emitted_at
     LIMIT 100
     FOR UPDATE SKIP LOCKED
@@ -32,6 +34,6 @@ AS $$
 $$;
 
 COMMENT ON FUNCTION rag.sweep_documents() IS
-  'Emits documents of all tenants again whose worker died or whose event was lost, and fails those out of attempts. One that three workers have not finished is '
+  'Emits documents of all tenants at home here again whose worker died or whose event was lost, and fails those out of attempts. One that three workers have not finished is '
   'large from then on. Returns how many.';
 GRANT EXECUTE ON FUNCTION rag.sweep_documents() TO app;

@@ -1,4 +1,5 @@
--- requires: 008_ingestion_pipeline
+-- requires: 016_regions
+-- Nothing is asked for a tenant that has moved away: nobody takes its events (core.enter_function).
 CREATE OR REPLACE FUNCTION rag.sweep_embeddings()
 RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
@@ -30,6 +31,7 @@ BEGIN
         AND greatest(q.due_at, least(q.turn_at, now())) < clock_timestamp() - c_waiting
       LIMIT 1
     ) AS oldest
+    WHERE NOT EXISTS (SELECT FROM core.tenant_homes AS h WHERE h.tenant_id = w.tenant_id AND h.region <> (SELECT core.own_region()))
   LOOP
     PERFORM rag.emit_embedding(v_tenant.tenant_id, v_tenant.document_id, v_tenant.version, 1);
     v_count := v_count + 1;
@@ -39,6 +41,7 @@ BEGIN
     SELECT d.tenant_id, d.id
     FROM rag.documents AS d
     WHERE d.status = 'processing' AND d.stage = 'embedding' AND d.updated_at < now() - c_waiting
+      AND NOT EXISTS (SELECT FROM core.tenant_homes AS h WHERE h.tenant_id = d.tenant_id AND h.region <> (SELECT core.own_region()))
       AND NOT EXISTS (
         SELECT FROM rag.embedding_queue AS q
         JOIN rag.embedding_models AS m ON m.id = q.model_id AND m.status = 'active'
@@ -53,5 +56,5 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.sweep_embeddings() IS
-  'Asks again, for all tenants, for vectors whose worker died or whose event was lost, and ends documents for which nothing is left to wait for. Returns how many of both.';
+  'Asks again, for all tenants at home here, for vectors whose worker died or whose event was lost, and ends documents for which nothing is left to wait for. Returns how many of both.';
 GRANT EXECUTE ON FUNCTION rag.sweep_embeddings() TO app;

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.sql.steps import PLATFORM, act, entries, refused, user
-from tests.support import Caller, Database
+from tests.support import Caller, Database, store_chunks
 
 OWN = "test"
 """The REGION of the tests' databases."""
@@ -175,6 +175,63 @@ def test_an_event_of_before_the_deployment_had_a_name_is_taken(
         worker(app, tenants[0], "local")
         with refused("EA042"):
             worker(app, tenants[1], "local")
+
+
+def upload(database: Database, tenant: UUID, *names: str) -> list[UUID]:
+    with database.connect("app", tenant) as app:
+        document = {"p_collection": "c", "p_media_type": "text/plain", "p_original": "x"}
+        return [app.call("rag.store_document", p_name=name, **document) for name in names]
+
+
+def asked_for(operator: Caller) -> list[UUID]:
+    """Return the tenants of the events that wait, and let there be none."""
+    rows = operator.query("DELETE FROM events.outbox RETURNING tenant_id")
+    return [tenant for (tenant,) in rows]
+
+
+def test_documents_of_a_tenant_that_has_left_are_not_asked_for_again_and_hold_up_nobodys(
+    database: Database, operator: Caller, tenants: Sequence[UUID]
+) -> None:
+    """Nobody takes such an event, so that its document never runs out of attempts."""
+    set_region(operator)
+    gone, here = tenants
+    upload(database, gone, *(str(number) for number in range(100)))
+    upload(database, here, "a.md")
+    operator.run("UPDATE rag.documents SET emitted_at = now() - interval '1 hour' WHERE tenant_id = %s", [gone])
+    operator.run("UPDATE rag.documents SET emitted_at = now() - interval '2 minutes' WHERE tenant_id = %s", [here])
+    set_home(operator, gone)
+    asked_for(operator)
+    assert operator.call("rag.sweep_documents") == 1
+    assert asked_for(operator) == [here]
+    assert operator.call("rag.sweep_documents") == 0
+    set_home(operator, gone, OWN)
+    assert operator.call("rag.sweep_documents") == 100, "it has come back, and nothing is lost"
+
+
+def test_vectors_of_a_tenant_that_has_left_are_not_asked_for_again(
+    database: Database, operator: Caller, tenants: Sequence[UUID]
+) -> None:
+    set_region(operator)
+    gone, here = tenants
+    for tenant in tenants:
+        documents = upload(database, tenant, "waits.md", "all.md")
+        with database.connect("app", tenant) as app:
+            for document in documents:
+                store_chunks(app, document, [f"Alpha {document}"])
+    operator.run("UPDATE rag.embedding_queue SET turn_at = turn_at - interval '2 minutes'")
+    operator.run(
+        "DELETE FROM rag.embedding_queue AS q USING rag.documents AS d"
+        " WHERE d.tenant_id = q.tenant_id AND d.id = q.document_id AND d.name = 'all.md'"
+    )
+    operator.run("UPDATE rag.documents SET updated_at = now() - interval '2 minutes' WHERE name = 'all.md'")
+    set_home(operator, gone)
+    asked_for(operator)
+    assert operator.call("rag.sweep_embeddings") == 2, "one to ask for, and one of which nothing is left to wait for"
+    assert set(asked_for(operator)) == {here}
+    set_home(operator, gone, OWN)
+    operator.run("UPDATE rag.embedding_queue SET turn_at = turn_at + interval '1 hour' WHERE tenant_id = %s", [here])
+    assert operator.call("rag.sweep_embeddings") == 2
+    assert set(asked_for(operator)) == {gone}
 
 
 def test_a_bucket_of_a_tenant_that_has_left_is_nobodys(
