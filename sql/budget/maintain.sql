@@ -8,6 +8,9 @@ DECLARE
   v_month date;
   v_old record;
 BEGIN
+  -- One run at a time, before anything is read: two that read the default partition would each wait for the other to let go of it.
+  PERFORM pg_advisory_xact_lock(hashtextextended('budget.maintain', 0));
+
   -- 1. A partition for each month that has movements or is to come. What the default partition has of it moves along.
   FOR v_month IN
     SELECT g.month::date FROM generate_series(date_trunc('month', now()), date_trunc('month', now()) + make_interval(months => p_ahead), '1 month') AS g (month)

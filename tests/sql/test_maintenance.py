@@ -1,6 +1,7 @@
 """`make db-maintenance` on a database in use."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import pytest
@@ -40,6 +41,28 @@ def test_months_older_than_are_kept_leave_the_ledger_and_stay_as_tables(
     with database.connect() as operator:
         assert operator.value("SELECT count(*) FROM budget.ledger") == 0
         assert operator.value("SELECT sum(tokens) FROM budget.ledger_2025_03") == 5
+
+
+def test_two_runs_side_by_side_make_each_partition_once(database: Database) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with (
+        database.connect() as operator,
+        database.connect() as one,
+        database.connect() as two,
+        ThreadPoolExecutor() as threads,
+    ):
+        for months in (2, 3):
+            name = operator.value("SELECT to_char(now() + make_interval(months => %s), 'YYYY_MM')", [months])
+            operator.run(f"DROP TABLE budget.ledger_{name}")
+        # Both are under way before one of them can go on: a turn that writes into the default partition holds them up.
+        with operator.connection.transaction():
+            operator.run("LOCK TABLE budget.ledger_default IN ROW EXCLUSIVE MODE")
+            runs = [threads.submit(caller.rows, "budget.maintain") for caller in (one, two)]
+            while operator.value(waiting) < len(runs):
+                assert not any(run.done() for run in runs)
+                # Else the transaction goes on seeing what it saw first.
+                operator.run("SELECT pg_stat_clear_snapshot()")
+        assert sorted(len(run.result()) for run in runs) == [0, 2]
 
 
 @pytest.mark.parametrize("keep", ["-1", "many", "1.5"])
