@@ -8,21 +8,19 @@ SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '5s'
 AS $$
 DECLARE
-  v_partitions integer;
   v_inbox integer;
   v_letters integer;
 BEGIN
-  SELECT count(*) INTO v_partitions FROM budget.maintain();
   DELETE FROM events.inbox AS i
   WHERE i.ctid = ANY (ARRAY(SELECT o.ctid FROM events.inbox AS o WHERE o.processed_at < now() - interval '30 days' LIMIT p_limit FOR UPDATE SKIP LOCKED));
   GET DIAGNOSTICS v_inbox = ROW_COUNT;
   DELETE FROM events.dead_letters AS d
   WHERE d.ctid = ANY (ARRAY(SELECT o.ctid FROM events.dead_letters AS o WHERE o.died_at < now() - interval '90 days' LIMIT p_limit FOR UPDATE SKIP LOCKED));
   GET DIAGNOSTICS v_letters = ROW_COUNT;
-  RETURN jsonb_build_object('partitions', v_partitions, 'inbox', v_inbox, 'dead_letters', v_letters);
+  RETURN jsonb_build_object('inbox', v_inbox, 'dead_letters', v_letters);
 END
 $$;
 
 COMMENT ON FUNCTION ops.maintain(integer) IS
-  'Daily: the ledger''s partitions of the months to come; inbox rows of more than 30 days and dead letters of more than 90 go. Works for all tenants. Returns how many of each.';
+  'Daily: inbox rows of more than 30 days and dead letters of more than 90 go. Works for all tenants. Returns how many of each.';
 GRANT EXECUTE ON FUNCTION ops.maintain(integer) TO app;

@@ -5,6 +5,7 @@ from uuid import uuid4
 from shared.events import PING
 from tests.functions.asgi import Reply, call
 from tests.functions.platform import Platform
+from tests.support import Caller
 
 
 async def tick(platform: Platform, kind: str = PING) -> Reply:
@@ -42,19 +43,50 @@ async def test_what_is_past_its_use_goes_and_what_is_not_stays(platform: Platfor
         assert operator.query("SELECT subject FROM events.dead_letters") == [("89",)]
 
 
+PARTITIONS = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'budget.ledger'::regclass"
+
+
+def drop_last_partition(operator: Caller) -> str:
+    """Return its name."""
+    last: str = operator.value(
+        "SELECT max(c.oid::regclass::text) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'budget.ledger'::regclass AND c.relname ~ '^ledger_[0-9]'"
+    )
+    operator.run(f"DROP TABLE {last}")
+    return last
+
+
 async def test_months_to_come_have_their_partition(platform: Platform) -> None:
-    partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'budget.ledger'::regclass"
     with platform.database.connect() as operator:
-        before = operator.value(partitions)
-        [(last,)] = operator.query(
-            "SELECT max(c.oid::regclass::text) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid"
-            " WHERE i.inhparent = 'budget.ledger'::regclass AND c.relname ~ '^ledger_[0-9]'"
-        )
-        operator.run(f"DROP TABLE {last}")
+        before = operator.value(PARTITIONS)
+        last = drop_last_partition(operator)
     assert (await tick(platform)).status == 200
     with platform.database.connect() as operator:
-        assert operator.value(partitions) == before
+        assert operator.value(PARTITIONS) == before
         assert operator.value("SELECT relrowsecurity FROM pg_class WHERE oid = %s::regclass", [last]) is True
+
+
+async def test_a_long_reader_of_the_ledger_keeps_nothing_from_being_forgotten(platform: Platform) -> None:
+    waiting = "ALTER FUNCTION ops.make_partitions SET lock_timeout = '{}'"
+    with platform.database.connect() as operator, platform.database.connect() as backup:
+        before = operator.value(PARTITIONS)
+        drop_last_partition(operator)
+        operator.run(
+            "INSERT INTO events.inbox (tenant_id, consumer, source, id, processed_at)"
+            " VALUES (%s, 'c', 's', 'i', now() - interval '1 year')",
+            [platform.tenants[1]],
+        )
+        operator.run(waiting.format("10ms"))
+        try:
+            with backup.connection.transaction():
+                backup.run("SELECT FROM budget.ledger")
+                assert (await tick(platform)).status == 500
+            assert operator.value("SELECT count(*) FROM events.inbox") == 0
+            assert operator.value(PARTITIONS) == before - 1
+        finally:
+            operator.run(waiting.format("5s"))
+        assert (await tick(platform)).status == 200
+        assert operator.value(PARTITIONS) == before
 
 
 async def test_it_takes_ticks_and_nothing_else(platform: Platform) -> None:

@@ -95,6 +95,8 @@ def test_functions_of_the_owners_rights_that_the_functions_may_call_act_for_the_
         "rag.bucket_target",
         # Forgets what is of no use any more, whosever it was.
         "ops.maintain",
+        # Tables alone, of all tenants.
+        "ops.make_partitions",
         # Numbers alone, for the metrics.
         "ops.gauges",
         # A model belongs to no tenant.
