@@ -23,7 +23,7 @@ async def tick(platform: Platform, kind: str = PING) -> Reply:
 async def test_what_is_past_its_use_goes_and_what_is_not_stays(platform: Platform) -> None:
     tenant = platform.tenants[1]
     with platform.database.connect() as operator:
-        for days in (29, 31):
+        for days in (119, 121):
             operator.run(
                 "INSERT INTO events.inbox (tenant_id, consumer, source, id, processed_at)"
                 " VALUES (%s, 'c', 's', %s, now() - make_interval(days => %s))",
@@ -39,7 +39,7 @@ async def test_what_is_past_its_use_goes_and_what_is_not_stays(platform: Platfor
     for _ in range(2):
         assert (await tick(platform)).status == 200
     with platform.database.connect() as operator:
-        assert operator.query("SELECT id FROM events.inbox") == [("29",)]
+        assert operator.query("SELECT id FROM events.inbox") == [("119",)]
         assert operator.query("SELECT subject FROM events.dead_letters") == [("89",)]
 
 
