@@ -77,7 +77,7 @@ async def _follow(event: Event) -> None:
     except Problem as problem:
         raise Problem("malformed_event", f"No handler takes events of type {event.type}: {problem.detail}") from None
     region = event.extensions.get("region")
-    if region is not None and region != get_settings().region:
+    if region not in {None, "local", get_settings().region}:  # as core.enter_function has it
         # It names no tenant, for whom core.enter_function would refuse it before anything is fetched.
         raise Problem("foreign_event", "The event belongs to another region.", extra={"region": region})
     for number, thing in enumerate(things):
