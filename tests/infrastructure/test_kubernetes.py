@@ -378,6 +378,38 @@ def test_prometheus_reaches_what_it_is_told_to_measure() -> None:
     assert not passes(documents, "ingress", labels["redis"], prometheus, 6379)
 
 
+# --- the end of a pod ---
+
+
+def hook(folder: str, workload: str, container: str) -> tuple[str, int]:
+    """Return what a container runs before it is ended, and the seconds that its pod has for its end."""
+    spec = spec_of(named(rendered(folder), workload))
+    [found] = [one for one in spec["containers"] if one["name"] == container]
+    return " ".join(found["lifecycle"]["preStop"]["exec"]["command"]), spec["terminationGracePeriodSeconds"]
+
+
+def test_sentinel_stays_until_a_master_has_handed_over() -> None:
+    asks, grace = hook("redis", "StatefulSet/redis", "redis")
+    script = (ROOT / "infra" / "redis" / "leave.sh").read_text()
+    assert asks.endswith("leave.sh")
+    [tries], [pause] = re.findall(r"seq (\d+)", script), re.findall(r"sleep (\d+)", script)
+    stays, _ = hook("redis", "StatefulSet/redis", "sentinel")
+    [seconds] = re.findall(r"sleep (\d+)", stays)
+    assert int(tries) * int(pause) < int(seconds) < grace
+
+
+def test_pgbouncer_ends_transactions_before_it_is_ended_itself() -> None:
+    command, grace = hook("pgbouncer", "Deployment/pgbouncer", "pgbouncer")
+    before, signal, after = command.partition("kill -INT 1")
+    assert signal
+    [longest] = re.findall(
+        r"^idle_transaction_timeout = (\d+)", (ROOT / "infra/pgbouncer/pgbouncer.ini").read_text(), re.MULTILINE
+    )
+    [lead], [rest] = re.findall(r"sleep (\d+)", before), re.findall(r"sleep (\d+)", after)
+    assert int(longest) < int(rest)
+    assert int(lead) + int(rest) < grace
+
+
 # --- secrets ---
 
 
