@@ -83,6 +83,8 @@ def test_the_migration_is_waited_for_by_a_label_that_its_pods_and_the_job_have()
 
 def test_the_secrets_that_are_made_are_those_that_the_manifests_name() -> None:
     made = {command[4]: command for command in COMMANDS if command[1:3] == ["create", "secret"]}
+    login = made.pop("registry")
+    assert login[3] == "docker-registry"
     assert set(made) == set(SECRETS)
     keys = set(re.findall(r"--from-literal=(\w+)=", " ".join(made["enterprise-agents"])))
     optional = {"DEV_JWT_SECRET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}

@@ -1,27 +1,30 @@
 """NetworkPolicies let every workload reach what its variables name, and nobody else in than Knative and Prometheus."""
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from infra.local.assembly import MANIFESTS, ROOT
 from infra.local.manifests import load
 from tests.manifests.network import OUTSIDE, Peer, passes, pods
-from tests.manifests.rendering import Object, named
+from tests.manifests.rendering import Object, kustomize, named
 
 REACHED_BY = {
     "DATABASE_URL": (5432, 6432),
     "RELAY_DATABASE_URL": (5432,),
     "MIGRATION_DATABASE_URL": (5432,),
     "REDIS_URL": (6379, 26379),
-    "OIDC_ISSUER_URL": (443,),
+    "OIDC_ISSUER_URL": (443, 8443),
     "LITELLM_BASE_URL": (4000, 8080, 11434),
     "OTLP_ENDPOINT": (4317,),
-    "DATAREF_ALLOWED_ORIGINS": (443,),
-    "S3_ENDPOINT_URL": (443,),
+    "DATAREF_ALLOWED_ORIGINS": (443, 8443),
+    "S3_ENDPOINT_URL": (443, 8443),
 }
-"""The variables that name an address, and the ports of the operators' runbook that they may name."""
+"""The variables that name an address, and the ports that they may name, or to which a Service of theirs leads."""
 
 LOADED = load(MANIFESTS)
 FUNCTIONS = set(LOADED.services)
@@ -70,12 +73,12 @@ def test_a_workload_reaches_what_its_variables_name(base: list[Object], variable
 def test_a_workload_reaches_nothing_else(base: list[Object]) -> None:
     allowed = {port for ports in REACHED_BY.values() for port in ports}
     for name, labels in pods(base).items():
-        reached = {port for port in (*allowed, 22, 80, 8443) if passes(base, "egress", labels, OUTSIDE, port)}
+        reached = {port for port in (*allowed, 22, 80, 9000) if passes(base, "egress", labels, OUTSIDE, port)}
         wanted = {port for variable, reader in READERS if reader == name for port in REACHED_BY[variable]}
         assert reached == wanted | {6432}, name
         assert passes(base, "egress", labels, DNS, 53, "UDP")
         assert not passes(base, "egress", labels, Peer("default", DNS.labels), 53, "UDP")
-        assert passes(base, "egress", labels, BROKER, 8443) == (name == "relay")
+        assert passes(base, "egress", labels, BROKER, 8443) == (name == "relay" or 8443 in wanted)
 
 
 def test_functions_are_reached_through_the_queue_proxy_alone(base: list[Object]) -> None:
@@ -100,6 +103,18 @@ def test_another_gateway_is_named_by_a_patch(base: list[Object]) -> None:
     labels = pods(base)["chat"]
     assert passes(base, "ingress", labels, Peer("istio-system"), 8012)
     assert not passes(base, "ingress", labels, GATEWAY, 8012)
+
+
+def test_a_store_in_the_cluster_is_reached_by_the_patch_of_the_document(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    [patch] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "to-https" in block]
+    own = {"resources": [os.path.relpath(MANIFESTS, tmp_path.resolve())], **yaml.safe_load(patch)}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    documents = kustomize(tmp_path)
+    labels = pods(documents)
+    for port in (443, 8443, 8080, 9000):
+        assert passes(documents, "egress", labels["ingestion-worker"], Peer("minio"), port)
+        assert not passes(documents, "egress", labels["sweeper"], Peer("minio"), port)
 
 
 @pytest.mark.parametrize("policy", ["nothing-else", "to-models", "to-https", "to-broker", "to-postgresql", "names"])

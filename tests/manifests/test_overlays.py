@@ -1,12 +1,32 @@
 """What each overlay is for."""
 
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
+import yaml
 
+from infra.local.assembly import ROOT
+from infra.release.revisions import Release
 from shared.settings import DEV_ORIGINS
-from tests.manifests.rendering import FOLDERS, OVERLAYS, Object, containers, named, rendered, title
+from tests.manifests.rendering import (
+    FOLDERS,
+    OVERLAYS,
+    Object,
+    containers,
+    kustomize,
+    named,
+    pod_template,
+    rendered,
+    title,
+)
+from tests.manifests.schemas import invalid
+from tests.manifests.webhooks import refused
+
+COMPONENTS = OVERLAYS.parent / "components"
 
 REGIONS = ["ap-southeast-1", "eu-west-1", "us-east-1"]
 CLIENTS_CALL = ["chat", "health", "identity", "ingestion", "openai-api", "retrieval", "routing"]
@@ -53,7 +73,44 @@ def test_production_pins_its_image_and_names_the_migration_after_it(place: str) 
     name, _, tag = image(rendered(place)).rpartition(":")
     assert name.partition("/")[2] == "enterprise-agent-platform"
     assert re.fullmatch(r"\d+\.\d+\.\d+", tag)
-    assert [title(document) for document in rendered(place) if document["kind"] == "Job"] == [f"Job/migrate-{tag}"]
+    jobs = [title(document) for document in rendered(place) if document["kind"] == "Job"]
+    assert jobs == [f"Job/migrate-{Release(tag).label}"]
+
+
+@pytest.mark.parametrize("version", ["newTag: 0.2.0", f"digest: sha256:{64 * 'a'}"])
+def test_an_image_is_named_by_port_and_digest_as_well(tmp_path: Path, version: str) -> None:
+    for folder in ("knative", "infra"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    overlay = tmp_path / "knative" / "overlays" / "prod"
+    text = (overlay / "kustomization.yaml").read_text()
+    changed = text.replace("registry.example.com/", "registry.example.com:5000/")
+    changed = re.sub(r"newTag: [\d.]+", version, changed)
+    assert "registry.example.com:5000/" in changed
+    (overlay / "kustomization.yaml").write_text(changed)
+    documents = kustomize(overlay)
+    reference = image(documents)
+    assert reference.startswith("registry.example.com:5000/enterprise-agent-platform")
+    assert reference.endswith(version.partition(": ")[2])
+    [job] = [document for document in documents if document["kind"] == "Job"]
+    assert re.fullmatch(r"migrate(-[a-z0-9]+)+", job["metadata"]["name"])
+    [container] = containers(job)
+    assert container["image"] == reference
+    assert [reason for document in documents for reason in (*invalid(document, None), *refused(document))] == []
+
+
+@pytest.mark.parametrize("place", ["dev", "prod", "eu-west-1"])
+def test_with_a_private_registry_every_pod_pulls_with_its_login(place: str, tmp_path: Path) -> None:
+    def listed(folder: Path) -> str:
+        return os.path.relpath(folder, tmp_path.resolve())
+
+    own = {"resources": [listed(FOLDERS[place])], "components": [listed(COMPONENTS / "private-registry")]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    documents = kustomize(tmp_path)
+    accounts = {d["metadata"]["name"]: d for d in documents if d["kind"] == "ServiceAccount"}
+    assert all(account["imagePullSecrets"] == [{"name": "registry"}] for account in accounts.values())
+    used = {template["spec"]["serviceAccountName"] for d in documents if (template := pod_template(d)) is not None}
+    assert {"chat", "relay", "ingestion-job", "migrate"} <= used <= set(accounts)
+    assert [reason for account in accounts.values() for reason in invalid(account, None)] == []
 
 
 def test_the_tag_is_the_projects_version() -> None:
