@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from infra.local import ports
-from tests.manifests.rendering import kubectl
+from tests.infrastructure.bundles import of_kind, secret_keys
+from tests.manifests.references import pod_labels
+from tests.manifests.rendering import containers, kubectl, pod_template, rendered, title
 from tests.runbook.fences import NEEDS, ROOT, Fence, fences
 
 TIMEOUT_SECONDS = 300
@@ -202,6 +204,8 @@ def test_a_pod_of_its_own_has_the_deployments_variables(fence: Fence) -> None:
     [container] = overrides["spec"]["containers"]
     assert (container["name"], f"--image={container['image']}") == (run[1], next(a for a in run if "--image" in a))
     assert container["command"][:2] == ["python", "-m"]
+    # By its account it pulls from a registry that asks for a login.
+    assert overrides["spec"]["serviceAccountName"] in of_kind(rendered("base"), "ServiceAccount")
     # A NetworkPolicy lets pods of these labels out, and no others.
     [labels] = [a.removeprefix("--labels=").split(",") for a in run if a.startswith("--labels=")]
     assert set(REACH[run[1]]) == set(labels)
@@ -209,6 +213,29 @@ def test_a_pod_of_its_own_has_the_deployments_variables(fence: Fence) -> None:
         {"configMapRef": {"name": "enterprise-agents"}},
         {"secretRef": {"name": "enterprise-agents"}},
     ]
+
+
+def test_a_changed_secret_reaches_every_workload_that_stays() -> None:
+    commands = "".join(f.commands for f in fences() if f.needs == "cluster" and "rollout restart" in f.commands)
+    commands += "".join(f.commands for f in fences() if "rollout status" in f.commands)
+    ended = [labels.partition("=") for labels in re.findall(r"delete pods .*--selector (\S+)", commands)]
+    restarted = set(re.findall(r"deployment/(\S+)", commands))
+    missed = []
+    for workload in rendered("prod"):
+        template = pod_template(workload)
+        if template is None or workload["kind"] in {"Job", "JobSink"}:
+            continue
+        labels = pod_labels(workload)
+        whole = [{"configMapRef": {"name": "enterprise-agents"}}, {"secretRef": {"name": "enterprise-agents"}}]
+        taken = [source for container in containers(workload) for source in container.get("envFrom", ())]
+        read = any(source in whole for source in taken) or any(True for _ in secret_keys(template))
+        if read and not (
+            workload["metadata"]["name"] in restarted
+            or any(labels.get(key) == value if equals else key in labels for key, equals, value in ended)
+        ):
+            missed.append(title(workload))
+    assert ended
+    assert missed == []
 
 
 def test_the_secret_is_made_as_it_is_written(tmp_path: Path) -> None:
