@@ -1,6 +1,7 @@
 -- requires: 012_budget_metrics
 -- What is past its use: a dead letter that nobody has looked at for a quarter is of no use to its consumer. Until then it may be
--- sent again, and a broker may have tried for days before it was one: what its consumer has done is remembered for longer. At most so many rows a run, so that no run is long.
+-- sent again, and a broker may have tried for days before it was one: what its consumer has done is remembered for longer.
+-- At most so many rows a run, so that no run is long.
 CREATE OR REPLACE FUNCTION ops.maintain(p_limit integer DEFAULT 1000000)
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
