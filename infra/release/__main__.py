@@ -1,7 +1,7 @@
 """Releases, and what becomes of them: `python -m infra.release release | promote | rollback | status` (docs/releases.md).
 
-Variables say the rest: VERSION, OVERLAY, CANARY, IMAGE of a release, PERCENT of a promotion, NAMESPACE, and DRY_RUN=1, which
-reads the cluster and prints what would be done.
+Variables say the rest: VERSION, OVERLAY, CANARY, IMAGE of a release, PERCENT of a promotion, VERSION of a promotion or
+rollback that is not of the last release, NAMESPACE, and DRY_RUN=1, which reads the cluster and prints what would be done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from infra.release import revisions
 from infra.release.kubectl import PART_OF, SERVICES, TRAFFIC_MANAGER, Kubectl, condition, is_ready
-from infra.release.revisions import ALL, Object, Release, ReleaseError
+from infra.release.revisions import ALL, Object, Release, ReleaseError, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +47,10 @@ def release(
             others.append(revisions.workload(thing, running.get((thing["kind"], name)), version, chosen, canary))
         elif not revisions.is_foundation(thing) and not revisions.is_migration(thing):
             others.append(thing)
-    cluster.apply([thing for thing in rendered if revisions.is_foundation(thing)])
+    foundation = sorted(filter(revisions.is_foundation, rendered), key=lambda thing: thing["kind"] != "Namespace")
+    namespaces = sum(thing["kind"] == "Namespace" for thing in foundation)
+    foundation.insert(namespaces, revisions.record(version, cluster.namespace))
+    cluster.apply(foundation)
     if job is not None:
         _migrate(cluster, job)
     cluster.apply(services)
@@ -66,21 +69,45 @@ def _migrate(cluster: Kubectl, job: Object) -> None:
     cluster.wait_for_job(name, MIGRATION_SECONDS)
 
 
-def shift(cluster: Kubectl, percent: int) -> None:
-    """Give the release a share of the traffic of every Service, none for a rollback; raises ReleaseError.
+def shift(cluster: Kubectl, percent: int, version: Release | None = None) -> None:
+    """Give a release, by default the last one, a share of the traffic of its Services, none for a rollback.
 
-    A Service that was not divided by a release stays as it is, and is named.
+    Returns when the traffic has followed; raises ReleaseError. A Service that the release has not changed, or not divided,
+    stays as it is, and is named.
     """
+    chosen = _begun_last(cluster) if version is None else version.version
+    services = cluster.all_of(SERVICES)
+    if all(revisions.version_of(live) != chosen for live in services):
+        done = "promote" if percent else "take back"
+        raise ReleaseError(f"Release {chosen} has changed no Service: there is nothing to {done}.")
+    wanted: dict[str, list[Target]] = {}
     changes: list[Object] = []
-    for live in cluster.all_of(SERVICES):
+    for live in services:
+        name, of = live["metadata"]["name"], revisions.version_of(live)
         try:
-            changes.append(revisions.shifted_service(live, percent))
+            if of != chosen:
+                raise ReleaseError(f"it is of release {of}, not {chosen}" if of else "no release has changed it")
+            change = revisions.shifted_service(live, percent)
         except ReleaseError as error:
-            cluster.report(f"{live['metadata']['name']} stays as it is: {error}")
-    if not changes:
+            cluster.report(f"{name} stays as it is: {error}")
+            continue
+        wanted[name] = change["spec"]["traffic"]
+        if wanted[name] != live["spec"]["traffic"]:
+            changes.append(change)
+    if not wanted:
         raise ReleaseError("There is no release to move traffic to or from.")
-    workloads = (revisions.shifted_workload(live, percent) for live in _workloads(cluster))
-    cluster.apply([*changes, *(change for change in workloads if change is not None)], TRAFFIC_MANAGER)
+    workloads = [live for live in _workloads(cluster) if revisions.version_of(live) == chosen]
+    moved = (revisions.shifted_workload(live, percent) for live in workloads)
+    cluster.apply([*changes, *(change for change in moved if change is not None)], TRAFFIC_MANAGER)
+    cluster.wait_for_traffic(wanted)
+
+
+def _begun_last(cluster: Kubectl) -> str:
+    """Return the version of the release that was begun last, whatever became of it; raises ReleaseError."""
+    kept = cluster.get("configmap", revisions.RECORD)
+    if kept is None:
+        raise ReleaseError("There is no release to move traffic to or from; VERSION= names one that is not recorded.")
+    return str(kept["data"]["version"])
 
 
 def _workloads(cluster: Kubectl) -> list[Object]:
@@ -134,13 +161,21 @@ def _promote(cluster: Kubectl, environ: Mapping[str, str]) -> None:
     percent = _number(environ, "PERCENT", None)
     if percent == 0:
         raise ReleaseError("PERCENT is 1 to 100; to take all traffic away there is make rollback.")
-    shift(cluster, percent)
+    shift(cluster, percent, _version(environ))
+
+
+def _rollback(cluster: Kubectl, environ: Mapping[str, str]) -> None:
+    shift(cluster, 0, _version(environ))
+
+
+def _version(environ: Mapping[str, str]) -> Release | None:
+    return Release(environ["VERSION"]) if environ.get("VERSION") else None
 
 
 COMMANDS: Mapping[str, Callable[[Kubectl, Mapping[str, str]], None]] = {
     "release": _release,
     "promote": _promote,
-    "rollback": lambda cluster, _: shift(cluster, 0),
+    "rollback": _rollback,
     "status": lambda cluster, _: status(cluster),
 }
 

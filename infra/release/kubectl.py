@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from infra.release.revisions import Object, ReleaseError
+from infra.release.revisions import Object, ReleaseError, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 SERVICES = "services.serving.knative.dev"
 PART_OF = "app.kubernetes.io/part-of=enterprise-agent-platform"
@@ -25,6 +25,7 @@ MANAGER, TRAFFIC_MANAGER = "release", "release-traffic"
 """Who owns the fields of a release, and who moves its traffic (server-side apply)."""
 POLL_SECONDS = 2.0
 READY_SECONDS = 600.0
+TRAFFIC_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Kubectl:
     poll_seconds: float = POLL_SECONDS
     ready_seconds: float = READY_SECONDS
     """How long the functions of a release may take to become ready."""
+    traffic_seconds: float = TRAFFIC_SECONDS
+    """How long traffic may take to follow what was asked."""
 
     def render(self, folder: Path) -> list[Object]:
         """Return the objects of a kustomization; raises ReleaseError."""
@@ -100,6 +103,21 @@ class Kubectl:
                 raise ReleaseError(f"Not ready after {self.ready_seconds:.0f} s, without traffic: {told}")
             time.sleep(self.poll_seconds)
 
+    def wait_for_traffic(self, wanted: Mapping[str, Sequence[Target]]) -> None:
+        """Return when Services, by name, have the traffic that is wanted; raises ReleaseError with those that did not follow.
+
+        Whether a Service is ready says another thing: it is not while its newest revision does not start, even without traffic.
+        """
+        if self.dry_run:
+            self.report(f"# wait until the traffic has followed: {' '.join(wanted)}")
+            return
+        deadline = time.monotonic() + self.traffic_seconds
+        while waiting := [s for s in self.all_of(SERVICES) if not _follows(s, wanted.get(s["metadata"]["name"]))]:
+            if time.monotonic() > deadline:
+                told = "; ".join(f"{s['metadata']['name']}: {_complaint(s, 'RoutesReady')}" for s in waiting)
+                raise ReleaseError(f"Traffic did not follow after {self.traffic_seconds:.0f} s: {told}")
+            time.sleep(self.poll_seconds)
+
     def _change(self, command: Sequence[str], standard_input: str, *, namespaced: bool = False) -> None:
         if self.dry_run:
             shown = ("kubectl", *(("-n", self.namespace) if namespaced else ()), *command)
@@ -131,9 +149,18 @@ def is_ready(service: Object) -> bool:
     return condition(service, "Ready") and seen == service["metadata"].get("generation")
 
 
-def _complaint(service: Object) -> str:
+def _follows(service: Object, wanted: Iterable[Target] | None) -> bool:
+    reached = service.get("status", {}).get("traffic", ())
+    return wanted is None or _shares(reached) == _shares(wanted)
+
+
+def _shares(traffic: Iterable[Target]) -> set[tuple[str, int, str]]:
+    return {(str(t.get("revisionName")), t.get("percent") or 0, t.get("tag", "")) for t in traffic}
+
+
+def _complaint(service: Object, kind: str = "Ready") -> str:
     conditions = service.get("status", {}).get("conditions", ())
-    told = [c.get("message") or c.get("reason") for c in conditions if c["type"] == "Ready" and c["status"] != "True"]
+    told = [c.get("message") or c.get("reason") for c in conditions if c["type"] == kind and c["status"] != "True"]
     return str(told[0] if told and told[0] else "no word yet")
 
 

@@ -29,6 +29,8 @@ PREVIOUS_ANNOTATION = "release.enterprise-agents.com/previous-image"
 """Of a workload without revisions: the image that a rollback brings back."""
 PREVIOUS = "previous"
 """The tag of the revision that a rollback goes back to."""
+RECORD = "release"
+"""The ConfigMap that says which release was begun last, whatever became of it."""
 RELEASE = "release-"
 """A release's tag begins so: release-1-1-0."""
 ALL = 100
@@ -88,6 +90,24 @@ def is_foundation(thing: Object) -> bool:
 def is_workload(thing: Object) -> bool:
     """Return whether an object runs the platform's image without revisions, as the relay does."""
     return not is_service(thing) and thing["kind"] != "Job" and any(True for _ in _own_containers(thing))
+
+
+def record(release: Release, namespace: str) -> Object:
+    """Return what is kept of a release from its beginning on: one that stopped early is not taken for the one before."""
+    labels = {"app.kubernetes.io/part-of": IMAGE}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": RECORD, "namespace": namespace, "labels": labels},
+        "data": {"version": release.version},
+    }
+
+
+def version_of(thing: Object) -> str | None:
+    """Return the version of the release that has applied a Service or workload last; None where none has."""
+    metadata = (thing["spec"]["template"] if is_service(thing) else thing).get("metadata", {})
+    version: str | None = metadata.get("annotations", {}).get(VERSION_ANNOTATION)
+    return version
 
 
 def _labels(thing: Object) -> Mapping[str, str]:
@@ -213,17 +233,24 @@ def split(stable: str | None, release: Release, service_name: str, percent: int)
 def shifted(traffic: Sequence[Target], percent: int) -> list[Target]:
     """Return traffic in which the release's revision gets `percent`; 0 is a rollback.
 
-    Raises ReleaseError where there is no release to move, or nothing to move it from.
+    After a rollback the release's revision is not listed: Knative reroutes nothing while any listed target is not ready,
+    whatever its share. Raises ReleaseError where there is no release to move, or nothing to move it from.
     """
     _check_percent(percent)
     previous = [target for target in traffic if target.get("tag") == PREVIOUS]
     released = [target for target in traffic if str(target.get("tag", "")).startswith(RELEASE)]
+    if len(traffic) == len(previous) == 1:
+        if percent:
+            raise ReleaseError("its release was taken back: make release brings one")
+        return [{**previous[0], "percent": ALL}]
     if len(released) != 1 or len(previous) > 1 or len(traffic) != len(previous) + 1:
         raise ReleaseError("its traffic was not divided by a release")
     if not previous:
         if percent != ALL:
             raise ReleaseError("it is new in this release: there is no revision before it")
         return [{**released[0], "percent": ALL}]
+    if not percent:
+        return [{**previous[0], "percent": ALL}]
     return [{**previous[0], "percent": ALL - percent}, {**released[0], "percent": percent}]
 
 

@@ -73,7 +73,11 @@ class Cluster:
     """What was changed, in order: `apply Service/chat`."""
     failing_jobs: set[str] = field(default_factory=set)
     unready: set[str] = field(default_factory=set)
-    """Revisions whose pods do not start."""
+    """Revisions whose pods do not start, or no longer."""
+    refused: set[str] = field(default_factory=set)
+    """Names of objects that may not be changed."""
+    lag: int = 0
+    """How many lists of Services are read until Knative has done what was last asked of them."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 0
 
@@ -89,6 +93,8 @@ class Cluster:
         """Keep an object, as whoever controls it leaves it."""
         kind, name = named(thing["apiVersion"], thing["kind"]), thing["metadata"]["name"]
         with self.lock:
+            if name in self.refused:
+                raise RefusedError(403, f"{kind} {name} may not be changed")
             before = self.objects.get((kind, name))
             kept = deepcopy(thing)
             if before is not None:
@@ -113,22 +119,43 @@ class Cluster:
             raise RefusedError(400, f"the revision's name {revision} must have the prefix {name}-")
         if self.revisions.setdefault(revision, deepcopy(template)) != template:
             raise RefusedError(400, "saw changes of the template without a change of its name")
+        service["metadata"]["generation"] = before["metadata"]["generation"] + 1 if before else 1
+        service.setdefault("status", {})["latestCreatedRevisionName"] = revision
+        if not self.lag:
+            self._reconcile(service)
+
+    def look(self) -> None:
+        """Let Knative's controllers go on, as far as they do."""
+        if self.lag:
+            self.lag -= 1
+            return
+        for (kind, _), thing in self.objects.items():
+            if kind == "Service":
+                self._reconcile(thing)
+
+    def _reconcile(self, service: Object) -> None:
+        name, status, traffic = service["metadata"]["name"], service["status"], service["spec"]["traffic"]
+        revision = status["latestCreatedRevisionName"]
         ready = revision not in self.unready
-        status = service.setdefault("status", {})
         reached = [{**target, "revisionName": target.get("revisionName", revision)} for target in traffic]
         for target in reached:
             if target.get("tag"):
                 target["url"] = f"http://{target['tag']}-{name}.enterprise-agents.example.com"
-        good = ready and all(target["revisionName"] in self.revisions for target in reached)
-        status["latestCreatedRevisionName"] = revision
+        # Knative's Route stays as it is while any target is not ready, whatever its share.
+        missing = [t["revisionName"] for t in reached if t["revisionName"] not in self.revisions.keys() - self.unready]
         if ready:
             status["latestReadyRevisionName"] = revision
-        if good or before is None:
+        if not missing:
             status["traffic"] = reached
-        complaint = {} if good else {"message": f"{revision} does not start"}
-        status["conditions"] = [{"type": "Ready", "status": "True" if good else "False", **complaint}]
-        generation = before["metadata"]["generation"] + 1 if before else 1
-        service["metadata"]["generation"] = status["observedGeneration"] = generation
+        waits = {"ConfigurationsReady": [] if ready else [revision], "RoutesReady": missing}
+        waits["Ready"] = [*waits["ConfigurationsReady"], *missing]
+        status["conditions"] = [
+            {"type": kind, "status": "False", "message": f"{names[0]} does not start"}
+            if names
+            else {"type": kind, "status": "True"}
+            for kind, names in waits.items()
+        ]
+        status["observedGeneration"] = service["metadata"]["generation"]
 
     def _run(self, job: Object, before: Object | None) -> None:
         if before is not None and before["spec"] != job["spec"]:
@@ -239,6 +266,8 @@ class Handler(BaseHTTPRequestHandler):
         (version, kind), rest = self._kind(path)
         if rest:
             return self._existing(named(version, kind), rest[0])
+        if (version, kind) == ("serving.knative.dev/v1", "Service"):
+            self.cluster.look()
         query = parse_qs(urlsplit(self.path).query)
         items = [thing for (of, _), thing in sorted(self.cluster.objects.items()) if of == named(version, kind)]
         for selector in query.get("labelSelector", []):

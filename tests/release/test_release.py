@@ -100,7 +100,7 @@ def test_a_release_is_tried_promoted_and_taken_back(operator: Operator) -> None:
 
     del cluster.changes[:]
     shift(operator.kubectl, 0)
-    assert cluster.traffic(CHAT) == {"chat-1-0-0": (100, "previous"), "chat-1-1-0": (0, "release-1-1-0")}
+    assert cluster.traffic(CHAT) == {"chat-1-0-0": (100, "previous")}
     assert operator.image() == "1.0.0"
     moved = ["apply Service/chat", "apply Service/embedding", "apply ContainerSource/relay"]
     assert cluster.changes == moved, "no image is built, nothing is migrated"
@@ -118,10 +118,7 @@ def test_a_whole_overlay_is_released_and_taken_back(operator: Operator) -> None:
     services = [name for kind, name in operator.cluster.objects if kind == "Service"]
     assert len(services) > 10
     for name in services:
-        assert operator.cluster.traffic(name) == {
-            f"{name}-1-0-0": (100, "previous"),
-            f"{name}-1-1-0": (0, "release-1-1-0"),
-        }
+        assert operator.cluster.traffic(name) == {f"{name}-1-0-0": (100, "previous")}
     changes = operator.cluster.changes
     stands_on = [change for change in changes if change.startswith(("apply StatefulSet/", "apply Deployment/"))]
     assert changes.index("apply Job/migrate-1-0-0") > max(changes.index(change) for change in stands_on)
@@ -160,12 +157,121 @@ def test_a_revision_that_does_not_start_gets_no_traffic(operator: Operator) -> N
     waiting = Kubectl("enterprise-agents", operator.said.append, poll_seconds=0.01, ready_seconds=0)
     with pytest.raises(ReleaseError, match=r"without traffic: chat: chat-1-1-0 does not start$"):
         release(waiting, operator.folder, TWO)
-    reached = cluster.service(CHAT)["status"]["traffic"]
-    assert [target["revisionName"] for target in reached] == ["chat-1-0-0"]
+    assert reached(cluster) == {"chat-1-0-0": (100, "release-1-0-0")}
     status(operator.kubectl)
     assert "chat (NOT READY)" in operator.said
     shift(operator.kubectl, 0)
-    assert cluster.traffic(CHAT)["chat-1-0-0"] == (100, "previous")
+    assert reached(cluster) == {"chat-1-0-0": (100, "previous")}
+
+
+def reached(cluster: Cluster, name: str = CHAT) -> dict[str, tuple[int, str]]:
+    """Return what the Route of a Service does, whatever was asked of it."""
+    return {t["revisionName"]: (t["percent"], t["tag"]) for t in cluster.service(name)["status"]["traffic"]}
+
+
+def test_a_release_that_no_longer_starts_is_taken_back_and_once_is_enough(operator: Operator) -> None:
+    """Knative reroutes nothing while a revision that is listed is not ready, also one without a share."""
+    cluster = operator.cluster
+    operator.release(ONE)
+    operator.release(TWO, canary=100)
+    cluster.unready.add("chat-1-1-0")
+    shift(operator.kubectl, 0)
+    assert reached(cluster) == {"chat-1-0-0": (100, "previous")}
+    assert reached(cluster, "embedding") == {"embedding-1-0-0": (100, "previous")}
+    del cluster.changes[:]
+    shift(operator.kubectl, 0)
+    assert cluster.changes == []
+    with pytest.raises(ReleaseError, match="no release to move"):
+        shift(operator.kubectl, 50)
+    assert "chat stays as it is: its release was taken back: make release brings one" in operator.said
+
+
+def test_traffic_is_waited_for(operator: Operator) -> None:
+    operator.release(ONE)
+    operator.release(TWO)
+    operator.cluster.lag = 4
+    shift(operator.kubectl, 50)
+    assert reached(operator.cluster) == {"chat-1-0-0": (50, "previous"), "chat-1-1-0": (50, "release-1-1-0")}
+
+
+def test_services_whose_traffic_does_not_follow_are_named(operator: Operator) -> None:
+    operator.release(ONE)
+    operator.release(TWO)
+    operator.cluster.unready.add("chat-1-1-0")
+    hasty = Kubectl("enterprise-agents", operator.said.append, poll_seconds=0.01, traffic_seconds=0)
+    with pytest.raises(ReleaseError, match=r"did not follow after 0 s: chat: chat-1-1-0 does not start$"):
+        shift(hasty, 100)
+    assert reached(operator.cluster) == {"chat-1-0-0": (90, "previous"), "chat-1-1-0": (10, "release-1-1-0")}
+    assert reached(operator.cluster, "embedding")["embedding-1-1-0"] == (100, "release-1-1-0")
+
+
+def test_a_release_that_stopped_half_way_takes_back_what_it_has_changed(operator: Operator) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    operator.release(TWO, canary=100)
+    cluster.refused.add("embedding")
+    with pytest.raises(ReleaseError, match="embedding may not be changed"):
+        operator.release(THREE, canary=100)
+    cluster.refused.clear()
+    shift(operator.kubectl, 0)
+    assert reached(cluster) == {"chat-1-1-0": (100, "previous")}
+    assert reached(cluster, "embedding")["embedding-1-1-0"] == (100, "release-1-1-0")
+    assert "embedding stays as it is: it is of release 1.1.0, not 1.2.0" in operator.said
+    assert operator.image() == "1.1.0"
+
+
+@pytest.mark.parametrize("failing", ["the migration", "what it stands on"])
+def test_a_release_that_failed_before_any_service_has_nothing_to_take_back(operator: Operator, failing: str) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    operator.release(TWO, canary=100)
+    (cluster.failing_jobs if failing == "the migration" else cluster.refused).update(
+        ["migrate-1-2-0", "enterprise-agents"]
+    )
+    with pytest.raises(ReleaseError):
+        operator.release(THREE)
+    del cluster.changes[:]
+    for percent, done in ((0, "take back"), (50, "promote")):
+        with pytest.raises(ReleaseError, match=f"1.2.0 has changed no Service: there is nothing to {done}"):
+            shift(operator.kubectl, percent)
+    assert cluster.changes == []
+    # The one before is taken back where that is what is meant.
+    assert operator.run("rollback", VERSION="1.1.0").returncode == 0
+    assert reached(cluster) == {"chat-1-0-0": (100, "previous")}
+
+
+def test_a_service_that_left_the_overlay_is_not_moved(operator: Operator) -> None:
+    operator.release(ONE)
+    operator.release(TWO, canary=50)
+    manifests = operator.folder / "all.yaml"
+    things = [thing for thing in yaml.safe_load_all(manifests.read_text()) if thing["metadata"]["name"] != "embedding"]
+    manifests.write_text(yaml.safe_dump_all(things))
+    operator.release(THREE, canary=10)
+    for percent in (100, 0):
+        shift(operator.kubectl, percent)
+        assert reached(operator.cluster, "embedding")["embedding-1-1-0"] == (50, "release-1-1-0")
+    assert reached(operator.cluster) == {"chat-1-0-0": (100, "previous")}
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_what_an_emergency_has_deleted_comes_back_by_the_release_that_serves(
+    operator: Operator, taken_back: bool
+) -> None:
+    cluster = operator.cluster
+    operator.release(ONE)
+    operator.release(TWO, canary=100)
+    if taken_back:
+        shift(operator.kubectl, 0)
+    serving, version = (ONE, "1-0-0") if taken_back else (TWO, "1-1-0")
+    del cluster.objects[RELAY]
+    # An overlay that is applied by itself says another template, and no other name.
+    command = [kubectl(), "apply", "--server-side", "--force-conflicts", "-k", str(operator.folder)]
+    done = subprocess.run(command, env=operator.variables, capture_output=True, text=True, check=False)
+    assert "changes of the template without a change of its name" in done.stderr
+    cluster.objects.pop(RELAY, None)
+    operator.release(serving, canary=100)
+    assert reached(cluster)[f"chat-{version}"] == (100, f"release-{version}")
+    assert operator.image() == serving.version
 
 
 def test_what_cannot_be_released_changes_nothing(operator: Operator) -> None:
@@ -187,9 +293,13 @@ def test_a_dry_run_tells_and_changes_nothing(operator: Operator) -> None:
     assert "name: chat-1-1-0" in told
     assert "# wait until the Job migrate-1-1-0 is complete" in told
     assert told.index("kind: Job") < told.index("kind: Service")
+    assert operator.cluster.changes == []
+    operator.release(TWO)
+    del operator.cluster.changes[:]
     shift(dry, 100)
     assert operator.cluster.changes == []
-    assert operator.said[-2].startswith("# kubectl apply --server-side")
+    assert operator.said[-3].startswith("# kubectl apply --server-side")
+    assert operator.said[-1] == "# wait until the traffic has followed: chat embedding"
 
 
 def test_the_commands_say_what_is_wrong(operator: Operator) -> None:
@@ -197,7 +307,7 @@ def test_the_commands_say_what_is_wrong(operator: Operator) -> None:
         ("release", {"VERSION": "1.1", "OVERLAY": "nowhere"}, "OVERLAY must be one of"),
         ("promote", {}, "PERCENT must be a number from 0 to 100"),
         ("promote", {"PERCENT": "0"}, "make rollback"),
-        ("rollback", {}, "There is no release to move traffic to or from."),
+        ("rollback", {}, "There is no release to move traffic to or from"),
         ("status", {}, "There are no Services"),
         ("undo", {}, "usage: python -m infra.release release | promote | rollback | status"),
     ]

@@ -115,11 +115,19 @@ def test_the_same_release_may_be_applied_again_and_another_of_its_name_not(chat:
 def test_traffic_is_shifted_and_a_rollback_is_a_shift_to_none(chat: Object, percent: int) -> None:
     live = released(chat, released(chat, None, ONE))
     change = revisions.shifted_service(live, percent)
-    assert shares(change["spec"]["traffic"]) == {
-        "chat-1-0-0": (100 - percent, "previous"),
-        "chat-1-1-0": (percent, "release-1-1-0"),
-    }
+    own = {"chat-1-1-0": (percent, "release-1-1-0")} if percent else {}
+    assert shares(change["spec"]["traffic"]) == {"chat-1-0-0": (100 - percent, "previous"), **own}
     assert change["spec"].keys() == {"traffic"}, "nothing else is touched"
+
+
+def test_a_release_is_taken_back_once_and_comes_back_by_a_release(chat: Object) -> None:
+    live = released(chat, released(chat, None, ONE))
+    back = revisions.shifted(live["spec"]["traffic"], 0)
+    assert revisions.shifted(back, 0) == back
+    with pytest.raises(ReleaseError, match="taken back"):
+        revisions.shifted(back, 50)
+    live["spec"]["traffic"] = back
+    assert shares(released(chat, live)["spec"]["traffic"]).keys() == {"chat-1-0-0", "chat-1-1-0"}
 
 
 def test_what_no_release_has_divided_is_not_shifted(chat: Object) -> None:
