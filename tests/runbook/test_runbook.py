@@ -183,6 +183,38 @@ def test_what_is_applied_can_be_rendered(folder: str) -> None:
     assert "kind: Service" in done.stdout
 
 
+def test_what_undoes_a_release_does_not_put_it_back() -> None:
+    """Whoever copies a block has all of it run."""
+    undone = [fence.commands.partition("db-rollback")[2] for fence in fences() if "db-rollback" in fence.commands]
+    assert len(undone) > 1
+    assert not [rest for rest in undone if re.search(r"\bmake migrate\b", rest)]
+
+
+def test_each_region_is_a_cluster_of_its_own() -> None:
+    regions = {path.parent.name for path in (ROOT / "knative" / "overlays").glob("*/region.yaml")}
+    applied = [
+        call
+        for fence in fences()
+        if any(f"overlays/{region}" in fence.commands for region in regions)
+        for call in called(fence.commands, "kubectl")
+        if "apply" in call
+    ]
+    assert sorted(applied) == [
+        ["--context", region, "apply", "-k", f"knative/overlays/{region}"] for region in sorted(regions)
+    ]
+
+
+def test_an_overlay_is_applied_only_before_the_first_release() -> None:
+    """Afterwards Knative refuses it."""
+    text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
+    emergency = text.partition("## 15. Emergency restore\n")[2].partition("\n## 16.")[0]
+    cluster = [fence.commands for fence in fences() if fence.needs == "cluster" and fence.commands in emergency]
+    assert "domainmappings" in cluster[0]
+    assert [call for call in called(cluster[-1], "make") if call[0] == "release"] == [
+        ["release", "VERSION=1.1.0", "OVERLAY=prod", "CANARY=100"]
+    ]
+
+
 def called(commands: str, program: str) -> list[list[str]]:
     """Return the arguments of each call of a program, as the shell makes them; no command is run."""
     stubs = "\n".join(f"{name}() {{ printf '%s\\0' {name} \"$@\" >&3; printf '\\1' >&3; }}" for name in PROGRAMS)
