@@ -33,13 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(folder.cleanup)
 
 
+def undurable(folder: Path) -> EmbeddedPostgres:
+    """Return a server without durability: tests kill processes, not machines."""
+    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
+    return EmbeddedPostgres(folder / "data", ports.free(["server"])["server"], settings=settings)
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """A server without durability: tests kill processes, not machines."""
-    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "300"}
-    with EmbeddedPostgres(
-        tmp_path_factory.mktemp("postgres") / "data", ports.free(["server"])["server"], settings=settings
-    ) as server:
+    """The server of all tests that leave its roles as they are."""
+    with undurable(tmp_path_factory.mktemp("postgres")) as server:
         yield server
 
 

@@ -28,6 +28,7 @@ from infra.local.process import ChildProcess
 from infra.local.readiness import answers, wait_until_ready
 from tests.asking import PATIENCE_SECONDS, ask_about, key_of
 from tests.compose.reading import DEVELOPMENT, PRODUCTION, Document, environment, render
+from tests.conftest import undurable
 from tests.servers import server
 from tests.stack.conftest import MANUAL, QUESTION
 
@@ -107,6 +108,13 @@ def environ(filled_in: dict[str, str]) -> dict[str, str]:
         | {"CHUNK_SIZE_TOKENS": "192", "CHUNK_OVERLAP_TOKENS": "32"}
         | {"LARGE_DOCUMENT_BYTES": str(LARGE_BYTES)}
     )
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server of its own: init.sql gives the roles, which a whole server has in common, other passwords."""
+    with undurable(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
