@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ async def test_the_turn_is_told_whole_and_later_ones_live(
     window = f"rate:{{{reader.tenant}}}:user:demo"
     async with reader.ask(QUESTION) as connection:
         await connection.deltas(3)
-        counted = redis.client(redis.primary).zrange(window, 0, -1, withscores=True)
+        counted: Any = redis.client(redis.primary).zrange(window, 0, -1, withscores=True)
         failing_over = asyncio.create_task(asyncio.to_thread(redis.fail_over))
         seen = await connection.end()
     assert seen.data["turn.restarted"] == {"reason": "stored"}
