@@ -281,16 +281,34 @@ async def test_a_database_that_is_back_is_found_by_the_next_call_however_long_it
         await runtime.close()
 
 
-async def test_connections_that_a_restart_of_the_database_closed_cost_no_request(platform: Platform) -> None:
-    own = "FROM pg_stat_activity WHERE datname = current_database() AND usename = 'app'"
+OWN_CONNECTIONS = "FROM pg_stat_activity WHERE datname = current_database() AND usename = 'app'"
+
+
+async def connect(platform: Platform, connections: int) -> None:
+    """Have so many connections to the database made; the pool grows by one at a time."""
     with platform.database.connect() as operator:
-        # The pool grows by one at a time.
-        while operator.value(f"SELECT count(*) {own}") < 6:
+        while operator.value(f"SELECT count(*) {OWN_CONNECTIONS}") < connections:
             await asyncio.gather(*(platform.call("routing", "GET", "/routing/models") for _ in range(20)))
-        assert operator.value(f"SELECT bool_and(pg_terminate_backend(pid, 9000)) {own}")
+
+
+async def test_connections_that_a_restart_of_the_database_closed_cost_no_request(platform: Platform) -> None:
+    with platform.database.connect() as operator:
+        await connect(platform, 6)
+        assert operator.value(f"SELECT bool_and(pg_terminate_backend(pid, 9000)) {OWN_CONNECTIONS}")
     # What was used a moment ago is not looked at.
     await asyncio.sleep(2 * TRUSTED_SECONDS)
     assert (await platform.call("routing", "GET", "/routing/models")).status == 200
+
+
+async def test_requests_one_after_the_other_stay_with_one_backend(platform: Platform) -> None:
+    with platform.database.connect() as operator:
+        await connect(platform, 6)
+        begun = operator.value("SELECT clock_timestamp()")
+        for _ in range(12):
+            assert (await platform.call("routing", "GET", "/routing/models")).status == 200
+        asked = operator.value(f"SELECT count(*) {OWN_CONNECTIONS} AND query_start > %s", (begun,))
+    # Two, where the pool has made another one meanwhile.
+    assert asked in {1, 2}
 
 
 async def test_a_request_that_the_end_of_the_process_cuts_is_told_to_ask_again() -> None:
