@@ -15,6 +15,10 @@ DECLARE
   c_weight constant double precision := 0.2;
   v_health routing.health;
 BEGIN
+  SELECT * INTO v_health FROM routing.health AS h WHERE h.model = p_model;
+  IF FOUND AND p_ok AND v_health.state = 'closed' AND v_health.failures = 0 AND v_health.updated_at >= clock_timestamp() - c_quiet THEN
+    RETURN 'closed';
+  END IF;
   IF NOT EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_model) THEN
     RETURN NULL;
   END IF;
