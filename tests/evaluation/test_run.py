@@ -13,7 +13,7 @@ from infra.evaluation.__main__ import OWN, main
 from infra.evaluation.run import BM25, DEFAULT, EXACT, HEADLINE, LEG, RIVALS
 from infra.evaluation.sweep import default, grid
 from infra.local.postgres import EmbeddedPostgres
-from tests.conftest import janitor
+from tests.conftest import new_database
 from tests.servers import server
 from tests.support import TEST_ENVIRONMENT
 
@@ -25,7 +25,7 @@ def run(
     """The exit status with --check, the report, and where the database is."""
     folder = tmp_path_factory.mktemp("evaluation")
     with (
-        janitor(postgres, "evaluation", template),
+        new_database(postgres, "evaluation", template),
         server("model-server", "infra.local.model_server", folder, LITELLM_API_KEY="sk-test") as (model, _),
         pytest.MonkeyPatch.context() as patch,
     ):

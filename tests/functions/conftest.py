@@ -25,7 +25,7 @@ from shared.runtime import runtime
 from shared.service import Service
 from shared.serving import build
 from shared.settings import get_settings
-from tests.conftest import janitor
+from tests.conftest import new_database
 from tests.functions import identity_provider
 from tests.functions.leaks import Watch
 from tests.functions.platform import Platform
@@ -95,7 +95,7 @@ def model_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def only_database(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
     """One database for these tests; a clone for each would take longer than most of them."""
-    with janitor(postgres, "functions", template):
+    with new_database(postgres, "functions", template):
         yield Database(
             {
                 "postgres": postgres.url("functions"),

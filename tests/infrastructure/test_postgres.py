@@ -12,7 +12,7 @@ import pytest
 from infra.local import ports
 from infra.local.assembly import ROOT
 from infra.local.postgres import EmbeddedPostgres
-from tests.conftest import alembic, janitor
+from tests.conftest import alembic, new_database
 
 INIT = ROOT / "infra" / "postgres" / "init.sql"
 BACKUP = ROOT / "infra" / "postgres" / "backup.sh"
@@ -34,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgre
 @pytest.fixture
 def new(server: EmbeddedPostgres) -> Iterator[str]:
     """The superuser's URL of a new database."""
-    with janitor(server, "enterprise_agents"):
+    with new_database(server, "enterprise_agents"):
         yield server.url("enterprise_agents")
 
 
@@ -131,7 +131,7 @@ def test_a_backup_is_whole_private_and_makes_room_for_itself(
         file.name,
     }
     assert file.stat().st_mode & 0o777 == 0o600
-    with janitor(server, "restored"):
+    with new_database(server, "restored"):
         restored = run(server, "pg_restore", "--exit-on-error", "-d", server.url("restored"), file)
         assert restored.returncode == 0, restored.stderr
         with psycopg.connect(server.url("restored")) as connection:

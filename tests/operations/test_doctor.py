@@ -23,7 +23,7 @@ from infra.doctor.findings import Checked, Finding
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.redis import EmbeddedRedis
 from shared.settings import Settings, get_settings
-from tests.conftest import ROOT, janitor
+from tests.conftest import ROOT, new_database
 from tests.functions.identity_provider import JWKS
 from tests.functions.object_store import ObjectStore, serving
 from tests.servers import server
@@ -93,7 +93,7 @@ def urls(postgres: EmbeddedPostgres, name: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def kept(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
     """A database that no test changes."""
-    with janitor(postgres, "doctor", template):
+    with new_database(postgres, "doctor", template):
         yield Database(urls(postgres, "doctor"))
 
 
@@ -162,7 +162,7 @@ async def test_a_good_deployment_has_no_failure_and_every_part_was_looked_at(
 @pytest.fixture(scope="module")
 def another(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The URL of a superuser of another database."""
-    with janitor(postgres, "doctor_other"):
+    with new_database(postgres, "doctor_other"):
         yield postgres.url("doctor_other")
 
 
@@ -324,7 +324,7 @@ async def test_a_database_that_is_not_as_it_should_be_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name = f"doctor_{uuid.uuid4().hex}"
-    with janitor(postgres, name, template):
+    with new_database(postgres, name, template):
         logins = urls(postgres, name)
         with psycopg.connect(logins["postgres"], autocommit=True) as operator:
             operator.execute(statement.encode())
@@ -342,7 +342,7 @@ async def test_vectors_of_another_model_are_told(
 ) -> None:
     """Of another width it is a failure, of the same a warning: what is there goes on answering."""
     name = f"doctor_{uuid.uuid4().hex}"
-    with janitor(postgres, name, template):
+    with new_database(postgres, name, template):
         variables = good | {"DATABASE_URL": urls(postgres, name)["app"]}
         for width, severity in ((384, "warning"), (768, "failure")):
             with psycopg.connect(postgres.url(name), autocommit=True) as operator:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.local.postgres import EmbeddedPostgres
-from tests.conftest import janitor
+from tests.conftest import new_database
 from tests.support import PASSWORDS, Database
 
 
@@ -13,7 +13,7 @@ from tests.support import PASSWORDS, Database
 def module_database(postgres: EmbeddedPostgres, template: str, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A migrated database of the module's own: a clone for each test would take longer than most of them."""
     name = request.node.name.replace("/", "_").removesuffix(".py")
-    with janitor(postgres, name, template):
+    with new_database(postgres, name, template):
         urls = {role: postgres.url(name, user=role, password=password) for role, password in PASSWORDS.items()}
         yield Database({"postgres": postgres.url(name), **urls})
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from infra.local.postgres import EmbeddedPostgres
-from tests.conftest import janitor
+from tests.conftest import new_database
 from tests.sql.budget_steps import assert_sound, limit, operator_of, price, reserve, settle, use
 from tests.sql.steps import make_key, user
 from tests.support import PASSWORDS, Caller, Database
@@ -65,7 +65,7 @@ class Scans:
 def full(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
     """A database with many tenants, and half a year of ledger."""
     name = "budget_plans"
-    with janitor(postgres, name, template):
+    with new_database(postgres, name, template):
         urls = {role: postgres.url(name, user=role, password=password) for role, password in PASSWORDS.items()}
         opened = Database({"postgres": postgres.url(name), **urls})
         with opened.connect() as operator:

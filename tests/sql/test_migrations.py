@@ -1,13 +1,14 @@
 """Structure and logic go up and down together, and leave nothing behind."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import pytest
+from alembic.command import current, downgrade, upgrade
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, NullPool, create_engine
 from infra.local.postgres import EmbeddedPostgres
 from migrations import logic
 from migrations.drift import describe
-from shared.settings import with_scheme
+from shared.settings import get_settings, with_scheme
 from tests.conftest import ROOT, alembic
 from tests.support import TEST_ENVIRONMENT, Database, add_document
 
@@ -51,9 +52,8 @@ UNION ALL
 SELECT concat_ws(' ', 'default', defaclrole::regrole, defaclobjtype, defaclacl) FROM pg_default_acl
 ORDER BY 1
 """
-REVISIONS = [
-    s.revision for s in ScriptDirectory.from_config(Config(toml_file=ROOT / "pyproject.toml")).walk_revisions()
-]
+CONFIG = Config(toml_file=ROOT / "pyproject.toml")
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).walk_revisions()]
 
 
 def catalog(url: str) -> list[str]:
@@ -61,9 +61,16 @@ def catalog(url: str) -> list[str]:
         return [row[0] for row in connection.execute(CATALOG)]
 
 
-def migrate(url: str, *arguments: str, **environment: str) -> None:
-    done = alembic(url, *arguments, **environment)
-    assert done.returncode == 0, done.stderr
+def migrate(url: str, command: Callable[..., None], *arguments: str, **environment: str) -> None:
+    """Run one of alembic's commands in this process: a new one would spend more time on its imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**TEST_ENVIRONMENT, "MIGRATION_DATABASE_URL": url, **environment}.items():
+            patch.setenv(name, value)
+        get_settings.cache_clear()
+        try:
+            command(CONFIG, *arguments)
+        finally:
+            get_settings.cache_clear()
 
 
 @contextmanager
@@ -75,34 +82,34 @@ def on(url: str) -> Iterator[Connection]:
 
 
 def test_up_down_up_leaves_the_same_catalog_as_up(empty_database: str) -> None:
-    migrate(empty_database, "upgrade", "head")
+    migrate(empty_database, upgrade, "head")
     first = catalog(empty_database)
-    migrate(empty_database, "downgrade", "base")
+    migrate(empty_database, downgrade, "base")
     with psycopg.connect(empty_database) as connection:
         left = connection.execute(
             "SELECT nspname FROM pg_namespace WHERE pg_get_userbyid(nspowner) = 'ea_owner'"
         ).fetchall()
     assert left == []
-    migrate(empty_database, "upgrade", "head")
+    migrate(empty_database, upgrade, "head")
     assert catalog(empty_database) == first
     assert len(first) > 300
 
 
 @pytest.mark.parametrize("revision", REVISIONS[1:])
 def test_stepwise_upgrade_and_downgrade_equal_the_direct_ones(empty_database: str, revision: str) -> None:
-    migrate(empty_database, "upgrade", revision)
+    migrate(empty_database, upgrade, revision)
     partial = catalog(empty_database)
-    migrate(empty_database, "upgrade", "head")
+    migrate(empty_database, upgrade, "head")
     whole = catalog(empty_database)
-    migrate(empty_database, "downgrade", revision)
+    migrate(empty_database, downgrade, revision)
     assert catalog(empty_database) == partial
-    migrate(empty_database, "upgrade", "head")
+    migrate(empty_database, upgrade, "head")
     assert catalog(empty_database) == whole
 
 
 def test_after_a_downgrade_what_remains_works(empty_database: str) -> None:
-    migrate(empty_database, "upgrade", "head")
-    migrate(empty_database, "downgrade", "000_core")
+    migrate(empty_database, upgrade, "head")
+    migrate(empty_database, downgrade, "000_core")
     with psycopg.connect(empty_database) as connection:
         gone = connection.execute("SELECT to_regproc('chat.begin_turn'), to_regnamespace('budget')").fetchone()
         assert gone == (None, None)
@@ -118,8 +125,8 @@ def test_after_a_downgrade_what_remains_works(empty_database: str) -> None:
 
 
 def test_the_migration_takes_over_the_deployments_variables(empty_database: str) -> None:
-    migrate(empty_database, "upgrade", "head", TOKEN_BUDGET_DAILY="7", MODEL_HEAVY="vllm/big")
-    migrate(empty_database, "upgrade", "head", TOKEN_BUDGET_DAILY="8", MODEL_HEAVY="vllm/bigger")
+    migrate(empty_database, upgrade, "head", TOKEN_BUDGET_DAILY="7", MODEL_HEAVY="vllm/big")
+    migrate(empty_database, upgrade, "head", TOKEN_BUDGET_DAILY="8", MODEL_HEAVY="vllm/bigger")
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT ops.setting('token_budget_daily')").fetchone() == ("8",)
         heavy = connection.execute(
@@ -137,7 +144,7 @@ def test_a_failing_migration_changes_nothing(empty_database: str) -> None:
 
 
 def test_the_width_of_the_embeddings_is_the_deployments(empty_database: str) -> None:
-    migrate(empty_database, "upgrade", "head", EMBEDDING_DIMENSIONS="768")
+    migrate(empty_database, upgrade, "head", EMBEDDING_DIMENSIONS="768")
     with psycopg.connect(empty_database) as connection:
         width = connection.execute(
             "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
@@ -155,8 +162,8 @@ def test_a_role_without_superuser_rights_can_migrate(postgres: EmbeddedPostgres,
         connection.execute(f'ALTER DATABASE "{name}" OWNER TO migrator')
     url = postgres.url(name, user="migrator", password="migrator-test")
     try:
-        migrate(url, "upgrade", "head")
-        migrate(url, "downgrade", "base")
+        migrate(url, upgrade, "head")
+        migrate(url, downgrade, "base")
     finally:
         with psycopg.connect(empty_database, autocommit=True) as connection:
             connection.execute(f'ALTER DATABASE "{name}" OWNER TO postgres')
@@ -171,7 +178,7 @@ def test_the_history_holds_every_applied_body(database: Database) -> None:
 
 
 def test_a_second_upgrade_applies_nothing(database: Database) -> None:
-    migrate(database.urls["postgres"], "upgrade", "head")
+    migrate(database.urls["postgres"], upgrade, "head")
     with database.connect() as operator:
         assert operator.value("SELECT count(*) = count(DISTINCT file) FROM ops.sql_history")
 
@@ -219,7 +226,7 @@ def test_drift_names_what_someone_changed_by_hand(database: Database) -> None:
     }
     with database.connect() as operator:
         assert operator.value("SELECT ops.setting('region')") == "x", "the check must change nothing"
-    migrate(url, "upgrade", "head")
+    migrate(url, upgrade, "head")
     assert ("core.backdoor", "unknown") in {(drift.name, drift.kind) for drift in describe(url)}
 
 
@@ -231,7 +238,7 @@ def test_a_file_without_its_revision_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_command_that_only_looks_changes_nothing(database: Database) -> None:
-    migrate(database.urls["postgres"], "current", TOKEN_BUDGET_DAILY="7")
+    migrate(database.urls["postgres"], current, TOKEN_BUDGET_DAILY="7")
     with database.connect() as operator:
         assert operator.value("SELECT ops.setting('token_budget_daily')") == "1000000"
 
@@ -239,13 +246,13 @@ def test_a_command_that_only_looks_changes_nothing(database: Database) -> None:
 def test_variables_that_are_not_set_leave_the_database_as_it_is(
     empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrate(empty_database, "upgrade", "head", TOKEN_BUDGET_DAILY="7", MODEL_HEAVY="vllm/big")
+    migrate(empty_database, upgrade, "head", TOKEN_BUDGET_DAILY="7", MODEL_HEAVY="vllm/big")
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("INSERT INTO routing.models (name, tier) VALUES ('own', 'heavy')")
         connection.execute("UPDATE routing.models SET enabled = false WHERE tier = 'light'")
     for name in ("TOKEN_BUDGET_DAILY", "MODEL_HEAVY", "MODEL_LIGHT", "MODEL_STANDARD", "LITELLM_DEFAULT_MODEL"):
         monkeypatch.delitem(TEST_ENVIRONMENT, name)
-    migrate(empty_database, "upgrade", "head")
+    migrate(empty_database, upgrade, "head")
     with psycopg.connect(empty_database) as connection:
         assert connection.execute("SELECT ops.setting('token_budget_daily')").fetchone() == ("7",)
         enabled = connection.execute("SELECT name FROM routing.models WHERE enabled ORDER BY 1").fetchall()
@@ -259,12 +266,12 @@ def test_a_database_without_vectors_takes_over_the_embedding_model_that_is_set(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = database.urls["postgres"]
-    migrate(url, "upgrade", "head", EMBEDDING_DIMENSIONS="768", LITELLM_EMBEDDING_MODEL="wider")
+    migrate(url, upgrade, "head", EMBEDDING_DIMENSIONS="768", LITELLM_EMBEDDING_MODEL="wider")
     with database.connect() as operator:
         assert operator.query(MODEL) == [("wider", "768", 768)]
     for name in ("EMBEDDING_DIMENSIONS", "LITELLM_EMBEDDING_MODEL"):
         monkeypatch.delitem(TEST_ENVIRONMENT, name)
-    migrate(url, "upgrade", "head")
+    migrate(url, upgrade, "head")
     with database.connect() as operator:
         assert operator.query(MODEL) == [("wider", "768", 768)], "what is not set changes nothing"
 
