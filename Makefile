@@ -66,8 +66,13 @@ ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLE
 demo: install ## Ingest documents and ask questions on a throw-away platform (DOCS=path, ASK="...")
 	@exec $(LOCAL) demo
 
+# What starts whole platforms has the machine to itself; the rest goes side by side, each process with servers of its own.
 test: install install-node-sdk ## The whole test suite, but for what make test-litellm runs
-	@exec $(BIN)/pytest
+	@status=0; \
+	$(BIN)/pytest -m "not stack" -n logical --maxprocesses 4 --dist loadfile || status=$$?; \
+	test $$status -le 1 || exit $$status; \
+	$(BIN)/pytest -m stack || exit $$?; \
+	exit $$status
 
 test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
 	@exec $(BIN)/pytest tests/litellm

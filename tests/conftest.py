@@ -21,10 +21,19 @@ from infra.local.redis import EmbeddedRedis
 from tests.support import PASSWORDS, TEST_ENVIRONMENT, Database
 
 ROOT = Path(__file__).parent.parent
+STACK = ROOT / "tests" / "stack"
 MEMORY = Path("/dev/shm")  # noqa: S108 - in a folder of its own, which only the owner writes
 PREFIX = "platform-tests-of-"
 ROOM_BYTES = 2 << 30
 """Several times what the tests' databases take."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out, where the stack's tests alone are wanted, what has none: to import all takes as long as a dozen of them."""
+    if config.option.markexpr != "stack" or not collection_path.name.startswith("test_"):
+        return None
+    marked = collection_path.is_relative_to(STACK) or "mark.stack" in collection_path.read_text()
+    return None if marked else True
 
 
 def pytest_configure(config: pytest.Config) -> None:
