@@ -192,6 +192,8 @@ class Handler(BaseHTTPRequestHandler):
     """One request of kubectl's."""
 
     protocol_version = "HTTP/1.1"
+    # Head and body are sent one after the other: the body would wait 40 ms for the head's acknowledgement.
+    disable_nagle_algorithm = True
     cluster: Cluster
 
     def log_message(self, *_: object) -> None:
