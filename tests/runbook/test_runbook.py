@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ terminal() {
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The repository as a new operator has it, with what `make install` has installed."""
+    """The repository as a new operator has it, with what `make install` has installed, and compiled as after its first use."""
     folder = tmp_path / "checkout"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -66,7 +67,9 @@ def checkout(tmp_path: Path) -> Path:
         capture_output=True,
         check=True,
     ).stdout
-    for name in filter(None, listed.decode().split("\0")):
+    names = [name for name in listed.decode().split("\0") if name]
+    compiled = [cache_from_source(name) for name in names if name.endswith(".py")]
+    for name in (*names, *compiled):
         source, copy = ROOT / name, folder / name
         if source.is_file():
             copy.parent.mkdir(parents=True, exist_ok=True)
