@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -117,15 +116,6 @@ def database(only_database: Database) -> Iterator[Database]:
         # What a test has added or priced.
         operator.run("DELETE FROM routing.models WHERE NOT starts_with(name, 'local/')")
         operator.run("UPDATE routing.models SET input_price = NULL, output_price = NULL")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -217,7 +217,7 @@ def said(stream: list[Event]) -> str:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds that nobody announces; raises TimeoutError after ten seconds."""
-    async with asyncio.timeout(10):
+    """Wait until a condition holds that nobody announces; raises TimeoutError after half a minute."""
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)

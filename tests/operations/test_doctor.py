@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import uuid
@@ -97,13 +96,6 @@ def kept(postgres: EmbeddedPostgres, template: str) -> Iterator[Database]:
         yield Database(urls(postgres, "doctor"))
 
 
-def closed() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def good(
     kept: Database, redis_server: EmbeddedRedis, models: str, provider: Provider, collector: str, store: ObjectStore
@@ -189,7 +181,7 @@ def unbound(postgres: EmbeddedPostgres, kept: Database) -> Iterator[dict[str, st
 
 @pytest.fixture
 def places(
-    good: dict[str, str], kept: Database, another: str, unbound: dict[str, str], tmp_path: Path
+    good: dict[str, str], kept: Database, another: str, unbound: dict[str, str], closed_port: int, tmp_path: Path
 ) -> dict[str, str]:
     """What a broken value may refer to, besides the variables of the good deployment."""
     (tmp_path / "jwks.json").write_text("{")
@@ -204,7 +196,7 @@ def places(
         "ABSENT": good["DATABASE_URL"].replace(functions.path, "/absent"),
         "REDIS_WRONG": f"redis://:wrong@127.0.0.1:{relational.port}/0",
         "REDIS_WITHOUT": f"redis://127.0.0.1:{relational.port}/0",
-        "CLOSED": f"127.0.0.1:{closed()}",
+        "CLOSED": f"127.0.0.1:{closed_port}",
         "NO_JWKS": str(tmp_path / "jwks.json"),
     }
 
@@ -352,7 +344,7 @@ async def test_vectors_of_another_model_are_told(
 
 
 def test_the_command_prints_for_people_or_as_json_and_its_status_says_which(
-    kept: Database, redis_server: EmbeddedRedis, models: str
+    kept: Database, redis_server: EmbeddedRedis, models: str, closed_port: int
 ) -> None:
     """As on a laptop: no production, no identity provider."""
     variables = {
@@ -372,7 +364,7 @@ def test_the_command_prints_for_people_or_as_json_and_its_status_says_which(
     good = run()
     assert (good.returncode, good.stderr) == (0, ""), good.stdout
     assert "ok    PostgreSQL\nok    Redis\nok    models\n" in good.stdout
-    bad = run(JSON="1", REDIS_URL=f"redis://127.0.0.1:{closed()}/0")
+    bad = run(JSON="1", REDIS_URL=f"redis://127.0.0.1:{closed_port}/0")
     document = json.loads(bad.stdout)
     assert (bad.returncode, bad.stderr, document["healthy"]) == (1, "", False)
     [redis] = [check for check in document["checks"] if check["name"] == "Redis"]

@@ -26,6 +26,7 @@ PROSE = (
     "We run a warehouse in Lyon and the carrier changed its pickup times last month, so the pallets wait longer at the "
     "dock; people asked whether the labels are right (they are). "
 )
+USUAL = (PROSE * 12)[:2000]
 HOSTILE = {
     "prose": PROSE * 600,
     "one word": "x" * 100_000,
@@ -173,14 +174,20 @@ def fastest(caller: Caller, text: str, times: int) -> float:
     return min(took) * 1000
 
 
-def test_a_usual_question_takes_little_time(caller: Caller) -> None:
-    assert fastest(caller, (PROSE * 12)[:2000], 30) < 5, "some 1.5 ms; more when the expressions are compiled each time"
+def test_a_usual_question_takes_little_time(caller: Caller, module_database: Database) -> None:
+    """A sixth or less of what it takes where each expression is compiled, as in a session that has not seen them."""
+    firsts = []
+    for _ in range(3):
+        with module_database.connect("app") as fresh:
+            firsts.append(fastest(fresh, USUAL, 1))
+    assert 2.5 * fastest(caller, USUAL, 30) < min(firsts)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_no_text_takes_long(caller: Caller, kind: str) -> None:
+    """Up to four times as long as a usual question; where one looked at each character again and again, a hundred times."""
     assert len(HOSTILE[kind]) > 90_000
-    assert fastest(caller, HOSTILE[kind], 5) < 20
+    assert fastest(caller, HOSTILE[kind], 5) < 15 * fastest(caller, USUAL, 5)
 
 
 def test_the_expressions_fit_into_the_cache_of_a_session(caller: Caller) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,11 +16,14 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from infra.local import ports
 from infra.local.model_server.embeddings import Encoder
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "infra.local.model_server"]
 KEY = "sk-test"
+PATIENCE_SECONDS = 60
+"""Far more than anything here takes."""
 CHAT_MODEL, EMBEDDING_MODEL = "local/extractive-standard", "local/all-minilm-l6-v2"
 MESSAGES: list[ChatCompletionMessageParam] = [
     {"role": "system", "content": "<passages>\n[1] guide.md\nBackups are kept for 30 days.\n</passages>"},
@@ -38,21 +40,15 @@ class Server:
         return openai.OpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=api_key, max_retries=0)
 
     def generating(self) -> int:
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)) as connection:
             connection.request("GET", "/health")
             return int(json.load(connection.getresponse())["generating"])
 
     def wait_until_generating(self, count: int) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while self.generating() != count:
             assert time.monotonic() < deadline, f"there were never {count} completions being written"
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(port: str, tokens_per_second: str) -> dict[str, str]:
@@ -63,7 +59,7 @@ def environment(port: str, tokens_per_second: str) -> dict[str, str]:
 @contextmanager
 def serving(log: Path, tokens_per_second: str) -> Iterator[Server]:
     """Run a server until the block ends, which must be by its own clean shutdown."""
-    server = Server(free_port())
+    server = Server(ports.free(["server"])["server"])
     with (
         log.open("w") as output,
         subprocess.Popen(
@@ -75,7 +71,7 @@ def serving(log: Path, tokens_per_second: str) -> Iterator[Server]:
         ) as process,
     ):
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_SECONDS
             while True:
                 try:
                     server.generating()
@@ -87,7 +83,7 @@ def serving(log: Path, tokens_per_second: str) -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE_SECONDS)
     assert "Traceback" not in log.read_text()
 
 
@@ -143,7 +139,7 @@ def test_a_client_that_disconnects_ends_its_completion(tmp_path: Path, stream: b
     body = json.dumps({"model": CHAT_MODEL, "messages": MESSAGES, "stream": stream})
     # At this pace the completion takes far longer than the test waits for its end.
     with serving(tmp_path / "log", tokens_per_second="0.1") as server:
-        with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)) as connection:
             connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
             if stream:
                 assert b"assistant" in connection.getresponse().readline()
@@ -153,7 +149,7 @@ def test_a_client_that_disconnects_ends_its_completion(tmp_path: Path, stream: b
 
 def test_a_bad_variable_is_a_clear_error() -> None:
     result = subprocess.run(
-        COMMAND, cwd=ROOT, env=environment("x", "1"), capture_output=True, text=True, check=False, timeout=30
+        COMMAND, cwd=ROOT, env=environment("x", "1"), capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
     )
     assert result.returncode == 2
     assert "PORT must be a number from 1 to 65535, not 'x'" in result.stderr
@@ -162,7 +158,7 @@ def test_a_bad_variable_is_a_clear_error() -> None:
 
 def test_a_taken_port_is_a_clear_error(server: Server) -> None:
     variables = environment(str(server.port), "1")
-    result = subprocess.run(COMMAND, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=30)
+    result = subprocess.run(COMMAND, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
     assert result.returncode != 0
     assert "address already in use" in result.stderr
     assert "Traceback" not in result.stderr
