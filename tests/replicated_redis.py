@@ -21,7 +21,7 @@ from infra.local.redis import server_binary
 SERVICE = "mymaster"
 SERVERS = ("one", "two")
 SENTINELS = ("first", "second", "third")
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 class ReplicatedRedis:
@@ -50,7 +50,13 @@ class ReplicatedRedis:
 
     @property
     def primary(self) -> str:
-        """The name of the server that every sentinel takes for the primary, if it is one; otherwise empty."""
+        """The name of the server that every sentinel takes for the primary, as soon as they agree and it is one."""
+        self._until(lambda: self._agreed, "the sentinels do not agree")
+        return self._agreed
+
+    @property
+    def _agreed(self) -> str:
+        """The same; empty while they do not agree."""
         told = {self._told_by(name) for name in SENTINELS if self._processes[name].running}
         return told.pop() if len(told) == 1 else ""
 
@@ -79,14 +85,14 @@ class ReplicatedRedis:
         """Kill the primary, wait until the sentinels have promoted the other server, and return its name."""
         former = self.primary
         self.kill(former)
-        self._until(lambda: self.primary not in ("", former), "nobody was promoted")
+        self._until(lambda: self._agreed not in ("", former), "nobody was promoted")
         return self.primary
 
     def hand_over(self) -> str:
         """Have the other server promoted and the primary demoted, which lives, and return the new one's name."""
         former = self.primary
         self._ask(SENTINELS[0], "SENTINEL", "FAILOVER", SERVICE)
-        self._until(lambda: self.primary not in ("", former), "nobody was promoted")
+        self._until(lambda: self._agreed not in ("", former), "nobody was promoted")
         # What a sentinel sends it after ten seconds.
         with self._clients[former].pipeline() as demotion:
             demotion.replicaof(HOST, self.ports[self.primary])
@@ -112,7 +118,7 @@ class ReplicatedRedis:
         self._until(lambda: self._is_replicated() and all(map(self._is_settled, SENTINELS)), "a failover would fail")
 
     def _is_replicated(self) -> bool:
-        primary = self.primary
+        primary = self._agreed
         return bool(primary) and any(
             name != primary and self._clients[name].info("replication").get("master_link_status") == "up"
             for name in SERVERS
@@ -164,7 +170,7 @@ class ReplicatedRedis:
             f"sentinel sentinel-pass {self.password}",
             f"sentinel monitor {SERVICE} {HOST} {self.ports['one']} 2",
             f"sentinel auth-pass {SERVICE} {self.password}",
-            f"sentinel down-after-milliseconds {SERVICE} 500",
+            f"sentinel down-after-milliseconds {SERVICE} 1000",
             f"sentinel failover-timeout {SERVICE} 1000",
         ]
         path.write_text("\n".join(lines) + "\n")

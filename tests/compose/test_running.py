@@ -29,6 +29,7 @@ from infra.local.readiness import answers, wait_until_ready
 from tests.asking import PATIENCE_SECONDS, ask_about, key_of
 from tests.compose.reading import DEVELOPMENT, PRODUCTION, Document, environment, render
 from tests.conftest import undurable
+from tests.functions.platform import until
 from tests.servers import server
 from tests.stack.conftest import MANUAL, QUESTION
 
@@ -206,9 +207,11 @@ def test_turns_go_through_the_broker_of_the_compose_file(composed: Composed, pos
     for name, content in documents.items():
         answer = asyncio.run(ask_about(composed.urls, key, name, content, "text/markdown", QUESTION))
         assert {citation["document"] for citation in answer.citations} & {"manual.md"}
+    # A Job's process ends after what it has made is there to be asked for.
+    asyncio.run(until(lambda: not status(composed, "job-sink")["active"]))
+    assert status(composed, "job-sink")["complete"] == 1
     triggers = status(composed, "broker")["triggers"]
     assert triggers["ingestion-received"]["delivered"] == triggers["ingestion-received-large"]["delivered"] == 1
-    assert status(composed, "job-sink")["complete"] == 1
     with psycopg.connect(postgres.url("enterprise_agents")) as connection:
         assert connection.execute("SELECT status FROM chat.turns").fetchall() == [("completed",), ("completed",)]
 

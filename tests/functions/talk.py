@@ -18,7 +18,7 @@ from tests.support import ISSUED
 if TYPE_CHECKING:
     from shared.service import Service
 
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 30
 TERMINAL = {"turn.completed", "turn.failed", "turn.stopped"}
 UPGRADE = {
     "Connection": "Upgrade",

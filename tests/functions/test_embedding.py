@@ -318,12 +318,16 @@ async def test_a_process_has_as_many_requests_under_way_as_it_may(
     variables(monkeypatch, BACKGROUND_WORKER_CONCURRENCY="3")
     monkeypatch.setattr(queue, "BATCH_CHUNKS", 4)
     healthy = upstream.embeddings
-    under_way, most = 0, 0
+    under_way, most, full = 0, 0, asyncio.Event()
 
     async def counted(reply: Reply, request: dict[str, Any]) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
+        if under_way == 3:
+            full.set()
+        await full.wait()
+        # Were there a fourth, it would come now.
         await asyncio.sleep(0.01)
         under_way -= 1
         await healthy(reply, request)

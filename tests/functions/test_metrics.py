@@ -109,7 +109,7 @@ async def test_a_turn_that_the_sweeper_gives_up_is_counted(platform: Platform) -
 async def test_the_pool_tells_of_its_connections_and_of_who_waits_for_one(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 0.6)
     pool = await Pool(database.urls["app"], pool_size=1).open()
 
     def told() -> dict[str, float]:
@@ -136,7 +136,7 @@ async def test_the_pool_tells_of_its_connections_and_of_who_waits_for_one(
             await second
     await first
     after = told()
-    assert after["wait_seconds"] >= before["wait_seconds"] + 0.3
+    assert after["wait_seconds"] >= before["wait_seconds"] + 0.6
     assert (after["waiting"], after["refused"], after["connections/used"]) == (0, 1, 0)
     await pool.close()
 

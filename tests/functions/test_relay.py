@@ -427,7 +427,7 @@ async def test_a_relay_that_is_stopped_settles_what_is_in_flight_and_claims_no_m
     await until(lambda: len(sink.received) == 5)
     relay.stop()
     sink.open[TEST].set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await task
     assert len(sink.received) == 5
     assert waiting(database) == 3

@@ -721,7 +721,7 @@ async def test_a_silent_socket_hears_heartbeats(
     async with open_talk() as talk:
         await talk.opened()
         for _ in range(3):
-            assert (await talk.socket.receive_json(timeout=10)) == {"type": "heartbeat"}
+            assert (await talk.socket.receive_json(timeout=30)) == {"type": "heartbeat"}
 
 
 @pytest.mark.parametrize("function", ["identity", "infer", "health"])

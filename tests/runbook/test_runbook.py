@@ -20,7 +20,7 @@ from tests.manifests.references import pod_labels
 from tests.manifests.rendering import containers, kubectl, pod_template, rendered, title
 from tests.runbook.fences import NEEDS, ROOT, Fence, fences
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 900
 MAKE_TARGET = re.compile(r"\bmake (?:-s )?([a-z][a-z-]*)")
 KUSTOMIZATION = re.compile(r"(?:kubectl kustomize|-k) (\S+)")
 PATHS = re.compile(r"(?<![\w/.])((?:knative|infra|docs|migrations|sql|tests)/[\w./-]+)")

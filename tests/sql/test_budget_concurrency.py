@@ -27,6 +27,8 @@ from tests.sql.budget_worker import POINTS
 from tests.sql.steps import make_key, user
 from tests.support import Caller, Database
 
+PATIENCE = 3000
+"""So many hundredths of a second something is waited for: half a minute."""
 TURNS = 200
 FIT = 50
 MODEL = "local/extractive-heavy"
@@ -247,9 +249,10 @@ def test_a_limit_that_is_taken_away_while_a_turn_is_being_admitted_binds_no_late
 def wait_until_somebody_waits(database: Database) -> None:
     """Return when a session of this database waits for another one's lock."""
     with database.connect() as operator:
-        for _ in range(500):
+        for _ in range(PATIENCE):
             if operator.value(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                " AND backend_type = 'client backend'"
             ):
                 return
             time.sleep(0.01)
@@ -325,7 +328,7 @@ def killed_at_last(database: Database, tenant: UUID, seed: int, point: str) -> I
 def wait_until_gone(database: Database) -> None:
     """Return when the server has noticed that the workers are dead."""
     with database.connect() as operator:
-        for _ in range(500):
+        for _ in range(PATIENCE):
             if not operator.value(
                 "SELECT count(*) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND usename = 'app' AND (state <> 'idle' OR backend_xid IS NOT NULL)"
@@ -362,11 +365,13 @@ def disk_that_does_not_answer(database: Database) -> Iterator[None]:
         try:
             operator.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             operator.run("SELECT pg_reload_conf()")
-            for _ in range(200):
+            for _ in range(PATIENCE):
                 with database.connect() as fresh:
                     if fresh.value("SHOW synchronous_standby_names") == "nobody":
                         break
                 time.sleep(0.01)
+            else:
+                raise AssertionError("the server has not taken up its setting")
             yield
         finally:
             operator.run("ALTER SYSTEM RESET synchronous_standby_names")
@@ -395,7 +400,7 @@ async def functions(database: Database) -> Any:
 async def until_turns(database: Database, tenant: UUID, number: int) -> None:
     """Return when others see so many turns."""
     with database.connect() as operator:
-        for _ in range(500):
+        for _ in range(PATIENCE):
             if operator.value("SELECT count(*) FROM chat.turns WHERE tenant_id = %s", [tenant]) == number:
                 return
             await asyncio.sleep(0.01)
@@ -434,7 +439,7 @@ async def test_a_turn_that_waits_for_the_disk_in_its_own_transaction_keeps_the_l
     await functions.call("chat.begin_turn", ann, **question())
     with disk_that_does_not_answer(database):
         waiting = asyncio.create_task(functions.call("chat.begin_turn", ann, **question()))
-        for _ in range(500):
+        for _ in range(PATIENCE):
             await asyncio.sleep(0.01)
             if not is_free(database, tenants[0]):
                 break

@@ -421,7 +421,7 @@ def test_an_answer_that_arrives_while_its_conversation_is_deleted_does_not_deadl
                 p_job_id=job, p_worker="w", p_attempt=1, p_status="completed", p_content="Just in time.",
                 p_prompt_tokens=20, p_completion_tokens=5,
             )  # fmt: skip
-        deletion.result(timeout=20)
+        deletion.result(timeout=60)
     assert ended["charged_tokens"] == 25
     assert ann.query("SELECT id FROM chat.conversations") == []
     assert set(ann.query("SELECT settled, reserved FROM budget.balances")) == {(25, 0)}
@@ -447,10 +447,10 @@ def test_a_question_that_arrives_while_its_conversation_is_deleted_is_refused(
                 while not operator.value(WAITING):
                     assert not asked.done()
             if function == "chat.begin_turn":
-                assert asked.result(timeout=20)["replayed"] is False, "it was not deleted after all"
+                assert asked.result(timeout=60)["replayed"] is False, "it was not deleted after all"
             else:
                 with refused("EA002"):
-                    asked.result(timeout=20)
+                    asked.result(timeout=60)
     assert_balances_follow_from_the_ledger(database, tenants[0])
 
 

@@ -259,5 +259,5 @@ def test_an_erasure_and_the_answers_to_the_users_turns_do_not_deadlock(
                 assert not erasure.done()
             # And the last thing.
             worker.call("budget.settle", p_turn_id=last, p_prompt_tokens=10)
-        erasure.result(timeout=20)
+        erasure.result(timeout=60)
     assert_balances_follow_from_the_ledger(database, tenants[0])

@@ -439,7 +439,7 @@ def test_a_commit_wakes_the_relay(database: Database, tenants: Sequence[UUID]) -
     with psycopg.connect(database.urls["relay"], autocommit=True) as listener:
         listener.execute("LISTEN outbox")
         emit(database, tenants[0], 50)
-        heard = list(listener.notifies(timeout=5, stop_after=1))
+        heard = list(listener.notifies(timeout=60, stop_after=1))
     assert [(notification.channel, notification.payload) for notification in heard] == [("outbox", "")]
 
 

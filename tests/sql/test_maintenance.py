@@ -44,7 +44,10 @@ def test_months_older_than_are_kept_leave_the_ledger_and_stay_as_tables(
 
 
 def test_two_runs_side_by_side_make_each_partition_once(database: Database) -> None:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' AND backend_type = 'client backend'"
+    )
     with (
         database.connect() as operator,
         database.connect() as one,

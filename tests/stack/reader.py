@@ -74,6 +74,10 @@ class Connection:
             assert not self.transcript.ended, f"the answer was too short to be interrupted: {self.transcript}"
             count -= event.event == "turn.delta"
 
+    async def one(self) -> None:
+        """Read the next event, whatever it is."""
+        assert await self._next() is not None, f"the stream ended early: {self.transcript}"
+
     async def end(self) -> Transcript:
         """Read to the end of the response, which must be the end of the turn."""
         while await self._next() is not None:

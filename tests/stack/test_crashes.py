@@ -130,10 +130,15 @@ async def test_the_model_server_dies_and_the_turn_fails_with_a_reason(platform: 
 async def test_the_embedding_function_dies_and_the_document_is_indexed_once(platform: Platform, stranger: User) -> None:
     await stranger.upload("berths.md", "# Berths\n\nThere are none yet.\n")
     text = "".join(f"# Berth {n}\n\n" + f"At berth {n} the tide of day {n} turns. " * 12 + "\n\n" for n in range(1, 65))
-    document = await stranger.store("berths.md", text)
-    held = "SELECT count(*) > 0 FROM rag.embedding_queue WHERE document_id = %s AND leased_by IS NOT NULL"
-    await platform.until(lambda: platform.query(held, [document]) == [(True,)], "nobody embeds it", "embedding")
-    platform.kill("embedding")
+    # Whoever embeds it gets no answer until it is dead.
+    os.kill(platform.pid("model-server"), signal.SIGSTOP)
+    try:
+        document = await stranger.store("berths.md", text)
+        held = "SELECT count(*) > 0 FROM rag.embedding_queue WHERE document_id = %s AND leased_by IS NOT NULL"
+        await platform.until(lambda: platform.query(held, [document]) == [(True,)], "nobody embeds it", "embedding")
+        platform.kill("embedding")
+    finally:
+        os.kill(platform.pid("model-server"), signal.SIGCONT)
     state = "SELECT status, stage, live_version FROM rag.documents WHERE id = %s"
     assert platform.query(state, [document]) == [("processing", "embedding", 1)]
     # Until the new version is complete the old one answers.

@@ -82,7 +82,7 @@ def start(module: str, variables: Mapping[str, str]) -> subprocess.CompletedProc
     inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     command = [sys.executable, "-m", module]
     return subprocess.run(
-        command, cwd=ROOT, env={**inherited, **variables}, capture_output=True, text=True, check=False, timeout=30
+        command, cwd=ROOT, env={**inherited, **variables}, capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -256,7 +256,7 @@ def test_no_process_repeats_a_malformed_url(module: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert done.returncode != 0
     assert "DATABASE_URL" in done.stderr.upper()

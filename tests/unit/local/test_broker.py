@@ -83,7 +83,7 @@ async def start(kustomization: Callable[..., Path], worker: Worker) -> AsyncIter
 
 
 async def until_live(url: str) -> None:
-    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
         while True:
             try:
                 async with session.get(f"{url}/health/live"):
@@ -94,7 +94,7 @@ async def until_live(url: str) -> None:
 
 async def counters(session: aiohttp.ClientSession, url: str, **wanted: int) -> dict[str, int]:
     """Return the Trigger's counters once they hold the wanted values."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             async with session.get(f"{url}/status") as response:
                 found: dict[str, int] = (await response.json())["triggers"]["work"]

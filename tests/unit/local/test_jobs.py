@@ -168,7 +168,7 @@ async def test_a_process_that_is_killed_has_a_successor(sinks: Sinks) -> None:
 
 
 async def test_a_job_ends_at_its_deadline_however_it_stands(sinks: Sinks, capsys: pytest.CaptureFixture[str]) -> None:
-    sinks.jobs.accept(sinks.waiting(deadline=0.5), event())
+    sinks.jobs.accept(sinks.waiting(deadline=3), event())
     await sinks.until(failed=1, active=0)
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["message"] for line in told] == ["job_accepted", "job_started", "job_failed"]
@@ -272,7 +272,7 @@ async def test_jobs_end_with_their_runner(kustomization: Callable[..., Path], tm
     runner.start()
     try:
         url = f"http://{HOST}:{port}"
-        wait_until_ready(runner, f"{url}/health/ready", timeout=30, abort=threading.Event())
+        wait_until_ready(runner, f"{url}/health/ready", timeout=60, abort=threading.Event())
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{url}/long-work", headers=HEADERS, data=b"1") as answer,

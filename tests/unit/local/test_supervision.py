@@ -48,9 +48,9 @@ def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
 
 def test_a_part_that_ends_is_started_again_and_reported(watched: Watched) -> None:
     watched.part.alive = False
-    assert watched.lines.get(timeout=10) == "chat ended by itself; starting it again in 0.2 s"
-    assert watched.lines.get(timeout=10) == "chat runs again (pid 2)"
-    watched.changes.get(timeout=10)
+    assert watched.lines.get(timeout=60) == "chat ended by itself; starting it again in 0.2 s"
+    assert watched.lines.get(timeout=60) == "chat runs again (pid 2)"
+    watched.changes.get(timeout=60)
     assert watched.part.running
 
 
@@ -58,15 +58,15 @@ def test_the_wait_grows_while_a_part_keeps_ending(watched: Watched) -> None:
     waits = []
     for _ in range(3):
         watched.part.alive = False
-        waits.append(watched.lines.get(timeout=10).rpartition(" in ")[2])
-        watched.lines.get(timeout=10)
+        waits.append(watched.lines.get(timeout=60).rpartition(" in ")[2])
+        watched.lines.get(timeout=60)
     assert waits == ["0.2 s", "0.4 s", "0.8 s"]
 
 
 @pytest.mark.parametrize("watched", [1], indirect=True)
 def test_a_start_that_fails_is_tried_again(watched: Watched) -> None:
     watched.part.alive = False
-    lines = [watched.lines.get(timeout=10) for _ in range(4)]
+    lines = [watched.lines.get(timeout=60) for _ in range(4)]
     assert lines[1] == "chat cannot be started again: not now"
     assert lines[3] == "chat runs again (pid 2)"
 

@@ -149,7 +149,13 @@ def test_a_client_that_disconnects_ends_its_completion(tmp_path: Path, stream: b
 
 def test_a_bad_variable_is_a_clear_error() -> None:
     result = subprocess.run(
-        COMMAND, cwd=ROOT, env=environment("x", "1"), capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+        COMMAND,
+        cwd=ROOT,
+        env=environment("x", "1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
     assert result.returncode == 2
     assert "PORT must be a number from 1 to 65535, not 'x'" in result.stderr
@@ -158,7 +164,9 @@ def test_a_bad_variable_is_a_clear_error() -> None:
 
 def test_a_taken_port_is_a_clear_error(server: Server) -> None:
     variables = environment(str(server.port), "1")
-    result = subprocess.run(COMMAND, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+    result = subprocess.run(
+        COMMAND, cwd=ROOT, env=variables, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert result.returncode != 0
     assert "address already in use" in result.stderr
     assert "Traceback" not in result.stderr
