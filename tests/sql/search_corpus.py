@@ -14,7 +14,7 @@ FROM rag.collections AS c WHERE c.tenant_id = %(tenant)s
 CHUNKS = """
 WITH c AS (
   INSERT INTO rag.chunks (tenant_id, document_id, version, live, ordinal, content, start_char, end_char, token_count)
-  SELECT %(tenant)s, %(document)s, 1, true, n, 'common ' || 'tenth' || n %% 10 || ' word' || n, 0, 1, 3
+  SELECT %(tenant)s, %(document)s, 1, true, n, 'common ' || 'tenth' || n %% 10 || ' word' || n || ' in' || %(shift)s, 0, 1, 4
   FROM generate_series(1, %(count)s) AS n
   RETURNING id, document_id, ordinal AS n)
 INSERT INTO rag.embeddings (tenant_id, chunk_id, document_id, embedding)
@@ -32,7 +32,10 @@ ORDER BY e.embedding <=> %s::halfvec, e.chunk_id LIMIT %s
 
 
 def make_documents(operator: Caller, tenant: UUID, sizes: Sequence[int]) -> list[UUID]:
-    """Store live documents with so many chunks each; chunk n has the words `common`, `tenth<n mod 10>` and `word<n>`."""
+    """Store live documents with so many chunks each; chunk n has the words `common`, `tenth<n mod 10>` and `word<n>`.
+
+    A word of the document's own is in each of its chunks: none is another document's chunk again.
+    """
     operator.run(
         "INSERT INTO rag.collections (tenant_id, name) VALUES (%s, 'default') ON CONFLICT DO NOTHING", [tenant]
     )

@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,16 @@ class Platform:
         """End a part, without a chance to say goodbye unless another signal gives it one; it is started again."""
         self._killed[part] = self.pid(part)
         os.kill(self._killed[part], sign)
+
+    @contextmanager
+    def paused(self, part: str) -> Iterator[None]:
+        """Let a part stand still meanwhile."""
+        pid = self.pid(part)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     async def back(self, part: str) -> None:
         """Return when the successor of a part that was killed is ready."""

