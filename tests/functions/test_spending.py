@@ -12,6 +12,12 @@ from tests.functions.platform import Platform
 QUESTION = {"message": "What is the limit?", "max_tokens": 50}
 
 
+def span() -> str:
+    """Return the query of a usage that has today in it, whatever day it is in the tenant's time zone by then."""
+    today = datetime.now(UTC).date()
+    return f"since={today - timedelta(days=1)}&until={today + timedelta(days=1)}"
+
+
 def headers(platform: Platform, subject: str, *roles: str) -> dict[str, str]:
     return support.bearer(platform.tenants[0], subject, roles)
 
@@ -23,9 +29,7 @@ async def user_id(platform: Platform, subject: str) -> str:
 
 
 async def usage(platform: Platform, subject: str, role: str, query: str = "") -> list[dict[str, Any]]:
-    today = datetime.now(UTC).date()
-    span = f"since={today - timedelta(days=1)}&until={today + timedelta(days=1)}"
-    reply = await platform.call("routing", "GET", f"/usage?{span}{query}", headers=headers(platform, subject, role))
+    reply = await platform.call("routing", "GET", f"/usage?{span()}{query}", headers=headers(platform, subject, role))
     assert reply.status == 200, reply
     rows: list[dict[str, Any]] = reply.json()["usage"]
     return rows
