@@ -44,7 +44,9 @@ BEGIN
   SELECT v_tenant, v_turn, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, p.content,
     p.page, p.start_char, p.end_char, p.context_before, p.context_after, p.score, p.vector_rank, p.text_rank, p.trigram_rank, p.rerank_score
   FROM chat.passages AS p
-  WHERE p.tenant_id = v_tenant AND p.turn_id = p_turn_id;
+  WHERE p.tenant_id = v_tenant AND p.turn_id = p_turn_id AND p.document_id = ANY (ARRAY(
+    SELECT rag.hold_documents(ARRAY(
+      SELECT b.document_id FROM chat.passages AS b WHERE b.tenant_id = v_tenant AND b.turn_id = p_turn_id))));
   GET DIAGNOSTICS v_passages = ROW_COUNT;
   SELECT m.content INTO STRICT v_question FROM chat.messages AS m WHERE m.tenant_id = v_tenant AND m.id = v_before.question_id;
   RETURN chat.dispatch(v_turn, v_question, coalesce(p_model, v_before.routing ->> 'requested'), v_passages, p_traceparent,

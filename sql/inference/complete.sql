@@ -31,13 +31,19 @@ BEGIN
           'assistant', p_content, v_turn.question_id, p_tool_calls)
   RETURNING id INTO v_message;
   IF EXISTS (SELECT FROM chat.passages AS p WHERE p.tenant_id = v_tenant AND p.turn_id = v_turn.id) THEN
+    WITH cited AS MATERIALIZED (
+      SELECT p.*
+      FROM (
+        SELECT DISTINCT m.number[1]::numeric AS n
+        FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS m (number)
+      ) AS marker
+      JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n
+    )
     INSERT INTO chat.citations (tenant_id, message_id, ordinal, document_id, chunk_id, document_name, heading, quote, page, start_char, end_char)
-    SELECT v_tenant, v_message, p.ordinal, p.document_id, p.chunk_id, p.document_name, p.heading, left(p.content, 300), p.page, p.start_char, p.end_char
-    FROM (
-      SELECT DISTINCT cited.number[1]::numeric AS n
-      FROM regexp_matches(p_content, '\[([0-9]{1,4})\]', 'g') AS cited (number)
-    ) AS marker
-    JOIN chat.passages AS p ON p.tenant_id = v_tenant AND p.turn_id = v_turn.id AND p.ordinal = marker.n;
+    SELECT v_tenant, v_message, c.ordinal, c.document_id, c.chunk_id, c.document_name, c.heading, left(c.content, 300), c.page, c.start_char, c.end_char
+    FROM cited AS c
+    -- A document that is just being deleted takes its passages with it: nothing points to it any more.
+    WHERE c.document_id = ANY (ARRAY(SELECT rag.hold_documents(ARRAY(SELECT d.document_id FROM cited AS d))));
   END IF;
 
   -- Usage that the model server did not report is counted: a server sends a token a piece, and where the pieces are longer than

@@ -1,7 +1,7 @@
 """A turn from its question to its end, as the database sees it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -408,20 +408,91 @@ def test_two_sweeps_side_by_side_do_not_deadlock(database: Database, tenants: Se
     assert outcomes == ["failed"] * 8
 
 
-def test_a_turn_quotes_nothing_of_a_document_that_is_deleted_while_it_is_found(
+QUESTION = "What is the limit?"
+
+
+def ask(app: Caller) -> Callable[[], Any]:
+    return lambda: begin(app)
+
+
+def ask_reranked(app: Caller) -> Callable[[], Any]:
+    reranked = rerank(app)
+    return lambda: begin(app, p_reranked=reranked)
+
+
+def complete_reranked(app: Caller) -> Callable[[], Any]:
+    reranked = rerank(app)
+    asked = {"p_messages": json.dumps([{"role": "user", "content": QUESTION}]), "p_collections": [], "p_embedded": True}
+    return lambda: app.call("chat.begin_completion", **asked, p_reranked=reranked)
+
+
+def ask_again(app: Caller) -> Callable[[], Any]:
+    turn = begin(app)["turn_id"]
+    job = job_of(app, turn)
+    claim(app, job)
+    complete(app, job)
+    return lambda: app.call("chat.regenerate_turn", p_turn_id=turn)
+
+
+def answer_citing(app: Caller) -> Callable[[], Any]:
+    job = job_of(app, begin(app)["turn_id"])
+    claim(app, job)
+    return lambda: complete(app, job, "Ten [1], or eleven [2].")
+
+
+def rerank(app: Caller) -> str:
+    """Find what a question is answered from, and put what is found last first, as a reranking model might."""
+    found = app.call("rag.find", p_query=QUESTION)["results"]
+    assert len(found) == 2
+    passages = [row | {"rerank_score": score} for score, row in enumerate(reversed(found))]
+    return json.dumps({"outcome": "done", "passages": passages})
+
+
+STORED = {
+    ask: "SELECT document_name FROM chat.passages WHERE turn_id = %s",
+    ask_reranked: "SELECT document_name FROM chat.passages WHERE turn_id = %s AND rerank_score IS NOT NULL",
+    complete_reranked: "SELECT document_name FROM chat.passages WHERE turn_id = %s AND rerank_score IS NOT NULL",
+    ask_again: "SELECT document_name FROM chat.passages WHERE turn_id = %s",
+    answer_citing: "SELECT c.document_name FROM chat.citations AS c JOIN chat.messages AS m ON m.id = c.message_id"
+    " WHERE m.turn_id = %s",
+}
+DELETIONS: dict[str, tuple[str, Callable[[UUID], dict[str, object]]]] = {
+    "rag.delete_document": ("documents.delete", lambda gone: {"p_document_id": gone}),
+    "rag.delete_collection": ("collections.delete", lambda _: {"p_name": "leaving"}),
+}
+
+
+@pytest.mark.parametrize("deletion", DELETIONS)
+@pytest.mark.parametrize("prepare", STORED)
+def test_nothing_is_quoted_of_a_document_that_is_just_being_deleted(
+    database: Database, tenants: Sequence[UUID], prepare: Callable[[Caller], Callable[[], Any]], deletion: str
+) -> None:
+    operation, arguments = DELETIONS[deletion]
+    with (
+        database.connect("app", tenants[0]) as app,
+        database.connect("app", tenants[0], operation=operation) as owner,
+        database.connect() as observer,
+        ThreadPoolExecutor() as pool,
+    ):
+        gone = add_document(app, "gone.md", ["The limit is ten."], "leaving")
+        add_document(app, "kept.md", ["The limit is eleven."])
+        use = prepare(app)
+        with owner.connection.transaction():
+            owner.call(deletion, **arguments(gone))
+            using = pool.submit(use)
+            pid = app.connection.info.backend_pid
+            while not observer.value("SELECT cardinality(pg_blocking_pids(%s)) > 0", [pid]):
+                assert not using.done()
+        assert app.query(STORED[prepare], [using.result()["turn_id"]]) == [("kept.md",)]
+
+
+def test_nothing_is_quoted_of_a_document_that_is_deleted_while_the_passages_are_reranked(
     database: Database, tenants: Sequence[UUID]
 ) -> None:
-    with database.connect("app", tenants[0]) as app, database.connect() as operator, ThreadPoolExecutor() as pool:
+    with database.connect("app", tenants[0]) as app, database.connect() as operator:
         gone = add_document(app, "gone.md", ["The limit is ten."])
         add_document(app, "kept.md", ["The limit is eleven."])
-        with operator.connection.transaction():
-            operator.run("DELETE FROM rag.documents WHERE id = %s", [gone])
-            asking = pool.submit(begin, app)
-            pid = app.connection.info.backend_pid
-            with database.connect() as observer:
-                while not observer.value("SELECT cardinality(pg_blocking_pids(%s)) > 0", [pid]):
-                    assert not asking.done()
-        turn = asking.result()["turn_id"]
-        assert app.query("SELECT ordinal, document_name FROM chat.passages WHERE turn_id = %s", [turn]) == [
-            (1, "kept.md")
-        ]
+        use = ask_reranked(app)
+        operator.run("DELETE FROM rag.documents WHERE id = %s", [gone])
+        accepted = use()
+    assert [(p["n"], p["document"]) for p in accepted["passages"]] == [(1, "kept.md")]
