@@ -5,10 +5,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  v_model integer := rag.hold_model();
   v_document record;
   v_last jsonb;
 BEGIN
+  PERFORM rag.hold_model();
   FOR v_document IN
     SELECT d.tenant_id, d.id
     FROM rag.documents AS d
@@ -19,15 +19,7 @@ BEGIN
     ORDER BY d.tenant_id, d.id
     LIMIT p_most
   LOOP
-    -- What no vector could be had for by the earlier model may have one now.
-    UPDATE rag.documents AS d
-    SET status = 'processing', chunks_failed = 0, error_code = NULL, error_detail = NULL, updated_at = now(),
-        chunks_embedded = (
-          SELECT count(*) FROM rag.embedding_queue AS q
-          WHERE q.tenant_id = d.tenant_id AND q.document_id = d.id AND q.version = d.version AND q.status = 'done' AND q.model_id = v_model)
-    WHERE d.tenant_id = v_document.tenant_id AND d.id = v_document.id AND d.stage = 'embedding' AND d.status IN ('processing', 'failed')
-      AND EXISTS (SELECT FROM rag.chunks AS c WHERE c.tenant_id = d.tenant_id AND c.document_id = d.id AND c.version = d.version);
-    PERFORM rag.finish_document(v_document.tenant_id, v_document.id), rag.count_failed(v_document.tenant_id, v_document.id);
+    PERFORM rag.settle_document(v_document.tenant_id, v_document.id);
     v_last := jsonb_build_object('tenant_id', v_document.tenant_id, 'id', v_document.id);
   END LOOP;
   RETURN v_last;

@@ -355,6 +355,65 @@ def test_a_vector_of_what_a_chunk_said_before_is_not_stored(app: Caller, databas
     assert [chunk["text"] for chunk in claim_chunks(app)["chunks"]] == ["a.txt \nomega"]
 
 
+def entitle(database: Database, document: UUID, title: str) -> None:
+    with database.connect() as operator:
+        operator.run("UPDATE rag.documents SET title = %s WHERE id = %s", [title, document])
+
+
+def test_a_document_of_another_title_is_embedded_again_and_nothing_else(app: Caller, database: Database) -> None:
+    document = add_document(app, "a.txt", ["alpha", "beta"])
+    add_document(app, "b.txt", ["gamma"])
+    before = requested(database)
+    entitle(database, document, "Omega")
+    assert requested(database) == before + 1
+    assert app.value("SELECT count(*) FROM rag.embeddings") == 3, "the old vectors answer until the new ones are there"
+    claim = claim_chunks(app)
+    assert sorted(chunk["text"] for chunk in claim["chunks"]) == ["Omega a.txt\nalpha", "Omega a.txt\nbeta"]
+    store_results(app, claim, [{"chunk_id": c["id"], "embedding": vector(0, 0, 1)} for c in claim["chunks"]])
+    assert state(app, document) == ("indexed", 2, 2, 0)
+    assert {json.loads(row[0]).index(1) for row in app.query(VECTOR_OF, ["alpha"])} == {2}
+    with database.connect() as operator:
+        operator.run("UPDATE rag.documents SET name = 'c.txt' WHERE id = %s", [document])
+    assert claim_chunks(app)["outcome"] == "done", "the name is no part of what was embedded"
+    assert requested(database) == before + 1
+
+
+def test_a_document_of_another_title_is_embedded_by_it_while_it_is_being_indexed(
+    app: Caller, database: Database
+) -> None:
+    document = chunked(app, "a.txt", ["alpha", "beta"])
+    stored, stale = claim_chunks(app, limit=1), claim_chunks(app, limit=1)
+    store_results(app, stored, vectors(stored))
+    entitle(database, document, "Omega")
+    assert store_results(app, stale, vectors(stale))["stored"] == 0
+    assert state(app, document) == ("processing", 2, 0, 0)
+    claim = claim_chunks(app)
+    assert sorted(chunk["text"] for chunk in claim["chunks"]) == ["Omega \nalpha", "Omega \nbeta"]
+    store_results(app, claim, vectors(claim))
+    assert state(app, document) == ("indexed", 2, 2, 0)
+
+
+def test_a_document_of_which_every_chunk_was_rejected_is_tried_again_by_another_title(
+    app: Caller, database: Database
+) -> None:
+    document = chunked(app, "a.txt", ["alpha"])
+    claim = claim_chunks(app)
+    store_results(app, claim, [failure(chunk) for chunk in claim["chunks"]])
+    entitle(database, document, "Omega")
+    assert state(app, document) == ("processing", 1, 0, 0)
+    embed_chunks(app, lambda _: vector(1.0))
+    assert state(app, document) == ("indexed", 1, 1, 0)
+
+
+def test_a_title_by_which_the_text_was_embedded_before_takes_that_vector(app: Caller, database: Database) -> None:
+    add_document(app, "a.txt", ["alpha"])
+    other = chunked(app, "b.txt", ["alpha"])
+    with database.connect() as operator:
+        operator.run("UPDATE rag.chunks SET heading = 'a.txt' WHERE document_id = %s", [other])
+    entitle(database, other, "a.txt")
+    assert state(app, other) == ("indexed", 1, 1, 0)
+
+
 def test_a_vector_of_another_width_than_its_models_is_not_stored(app: Caller) -> None:
     chunked(app, "a.txt", ["alpha"])
     claim = claim_chunks(app)

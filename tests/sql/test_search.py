@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from tests.support import Caller, Database, add_document, vector
+from tests.support import Caller, Database, add_document, claim_chunks, embed_chunks, store_chunks, vector
 
 MANY_WORDS = " ".join(f"w{number:x}" for number in range(20_000))
 
@@ -166,8 +166,32 @@ def test_title_and_name_of_the_document_are_searched(database: Database, app: Ca
     assert names(app, "travel policy") == ["travel-policy_2024.pdf"]
     with database.connect() as operator:
         operator.run("UPDATE rag.documents SET title = 'Business trips' WHERE id = %s", [document])
-        operator.run("UPDATE rag.chunks SET content = content WHERE document_id = %s", [document])
-    assert names(app, "trips") == ["travel-policy_2024.pdf"]
+        for query in ("trips", "busines", "travel policy"):
+            assert names(app, query) == ["travel-policy_2024.pdf"]
+        operator.run("UPDATE rag.documents SET title = '', name = 'journeys.pdf' WHERE id = %s", [document])
+    assert names(app, "journeys") == ["journeys.pdf"]
+    assert [names(app, query) for query in ("trips", "busines")] == [[], []]
+
+
+def test_an_older_version_is_found_by_what_it_was_called_until_the_new_one_is_indexed(
+    database: Database, app: Caller
+) -> None:
+    document = add_document(app, "travel.md", ["Flights are booked by the office."])
+    with database.connect() as operator:
+        operator.run("UPDATE rag.documents SET title = 'Business trips' WHERE id = %s", [document])
+    embed_chunks(app, lambda _: vector(1.0))
+    app.call(
+        "rag.store_document",
+        p_collection="default",
+        p_name="travel.md",
+        p_media_type="text/markdown",
+        p_original="new",
+    )
+    store_chunks(app, document, ["Nobody flies any more."])
+    assert [row[4] for row in app.rows("rag.search", p_query="trips", p_embedding=None)] == [
+        "Flights are booked by the office."
+    ]
+    assert [chunk["text"] for chunk in claim_chunks(app)["chunks"]] == ["travel.md \nNobody flies any more."]
 
 
 def test_words_in_a_heading_count_more(app: Caller) -> None:

@@ -44,6 +44,8 @@ CHANGES = {
     "rewrite": "UPDATE rag.chunks SET content = %(text)s WHERE ordinal %% 3 = %(number)s",
     "translate": "UPDATE rag.chunks SET language = 'german' WHERE ordinal %% 3 = %(number)s",
     "measure": "UPDATE rag.chunks SET token_count = token_count + 1 WHERE ordinal %% 3 = %(number)s",
+    "retitle": "UPDATE rag.documents SET title = %(text)s",
+    "rename": "UPDATE rag.documents SET name = %(text)s || id",
     "point": "UPDATE rag.chunks SET page = 7",
     "delete": "DELETE FROM rag.chunks WHERE ordinal %% 3 = %(number)s",
     "drop": "DELETE FROM rag.documents WHERE id = (SELECT id FROM rag.documents ORDER BY id OFFSET %(number)s LIMIT 1)",
