@@ -192,7 +192,7 @@ db-backup: install ## Back up into a file: BACKUP_MODE=full|schema|data BACKUP_D
 db-restore: install ## Restore BACKUP_FILE=path (CREATE_DB=1 makes the database, FORCE=1 replaces what it holds)
 	@$(RUN) -m infra.restore
 
-reembed: install ## New vectors by another embedding model, while the old ones answer (MODEL= DIMENSIONS=; CANCEL=1 undoes what is not finished)
+reembed: install ## New vectors by another embedding model, while the old ones answer (MODEL= DIMENSIONS= SEND_DIMENSIONS=1; CANCEL=1 undoes what is not finished)
 	@exec $(RUN) -m infra.reembed
 
 seed: install ## A first tenant, users, sample data; prints tokens and keys once (TENANT=slug NAME="..." FRESH_TOKENS=1)

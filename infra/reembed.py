@@ -31,7 +31,7 @@ from rich.progress import (
 )
 
 from infra.target import database_url, with_models
-from shared.embeddings import Model, embed
+from shared.embeddings import Model, configured_model, embed
 from shared.guards import malformed
 from shared.problems import Problem
 from shared.runtime import runtime
@@ -51,6 +51,11 @@ TOLERATED = 0.001
 """Where uploads never leave a moment in which all have their vector: such a part of the passages gets it after the switch."""
 TOO_MANY = 0.1
 """When more of the chunks than this have no vector, it is rather the model that is wrong than the chunks."""
+VARIABLES = {
+    "MODEL": "LITELLM_EMBEDDING_MODEL",
+    "DIMENSIONS": "EMBEDDING_DIMENSIONS",
+    "SEND_DIMENSIONS": "EMBEDDING_SEND_DIMENSIONS",
+}
 PROBE = "Harbour pump P-7"
 PROBE_SECONDS = 60.0
 
@@ -76,12 +81,14 @@ class Reembedding:
         """Close the connection, and with it give up the lock."""
         self._connection.close()
 
-    def make(self, name: str, width: int, *, force: bool) -> None:
+    def make(self, model: Model, *, force: bool) -> None:
         """Make the vectors and switch to them; raises Stopped and psycopg.Error."""
         if not self._value("SELECT pg_try_advisory_lock(%s)", ADVISORY_LOCK):
             raise Stopped("make reembed runs already, elsewhere")
         self._clean_up()
-        while (outcome := self._patiently("SELECT rag.begin_reembedding(%s, %s)", name, width)) == "unprepared":
+        name, width = model.name, model.width
+        begin = "SELECT rag.begin_reembedding(%s, %s, %s)"
+        while (outcome := self._patiently(begin, name, width, model.send_dimensions)) == "unprepared":
             self._patiently("SELECT rag.create_next(%s)", width)
         if outcome == "active":
             self._say(f"There is nothing to do: the vectors are those of {name} with {width} dimensions.")
@@ -256,7 +263,7 @@ def run(settings: Settings, console: Console, model: Model | None, *, force: boo
         if model is None:
             reembedding.cancel()
         else:
-            reembedding.make(model.name, model.width, force=force)
+            reembedding.make(model, force=force)
     finally:
         reembedding.close()
 
@@ -264,21 +271,21 @@ def run(settings: Settings, console: Console, model: Model | None, *, force: boo
 def main() -> None:
     """Re-embed by MODEL and DIMENSIONS, those of the settings by default.
 
-    CANCEL=1 gives it up, FORCE=1 does without vectors that cannot be had.
+    SEND_DIMENSIONS=1 asks the endpoint for so many. CANCEL=1 gives it up, FORCE=1 does without vectors that
+    cannot be had.
     """
-    for name, variable in (("MODEL", "LITELLM_EMBEDDING_MODEL"), ("DIMENSIONS", "EMBEDDING_DIMENSIONS")):
+    for name, variable in VARIABLES.items():
         if os.environ.get(name):
             os.environ[variable] = os.environ[name]
     try:
         settings = get_settings()
     except ValidationError as error:
         sys.exit(f"error: {'; '.join(malformed(error))}")
-    model = Model(0, settings.litellm_embedding_model, settings.embedding_dimensions)
     try:
         run(
             settings,
             Console(),
-            None if os.environ.get("CANCEL") else model,
+            None if os.environ.get("CANCEL") else configured_model(settings),
             force=bool(os.environ.get("FORCE")),
         )
     except (Stopped, Problem) as error:

@@ -31,7 +31,7 @@ def sync_settings(connection: Connection) -> None:
     )
 
 
-def adopt_model(connection: Connection) -> None:
+def adopt_model(connection: Connection, revisions: frozenset[str]) -> None:
     """Let a database without vectors take over the embedding model that is set; of another, say which one it has.
 
     The vectors that there are stay in use, and questions are embedded by their model: nothing is wrong until `make reembed`.
@@ -41,7 +41,9 @@ def adopt_model(connection: Connection) -> None:
     wanted = {
         name: getattr(settings, field) if field in settings.model_fields_set else None for name, field in fields.items()
     }
-    active = connection.execute(text("SELECT rag.adopt_model(:name, :width)"), wanted).scalar_one()
+    send = settings.embedding_send_dimensions if "018_shortened_vectors" in revisions else None
+    adopt = text("SELECT rag.adopt_model(:name, :width, :send)")
+    active = connection.execute(adopt, {**wanted, "send": send}).scalar_one()
     for name, field in fields.items():
         if wanted[name] not in (None, active[name]):
             sys.stderr.write(
@@ -73,7 +75,7 @@ def run() -> None:
                 logic.apply(connection, revisions)
                 sync_settings(connection)
                 if "008_ingestion_pipeline" in revisions:
-                    adopt_model(connection)
+                    adopt_model(connection, revisions)
                 if "012_budget_metrics" in revisions:
                     connection.execute(text("SELECT budget.maintain()"))
     engine.dispose()

@@ -37,6 +37,8 @@ class Model:
     id: int
     name: str
     width: int
+    send_dimensions: bool = False
+    """The endpoint is asked for vectors of this width, because the model can shorten its own; many endpoints refuse that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ async def active_model(*, fresh: bool = False) -> Model:
     return _known[2]
 
 
+def configured_model(settings: Settings) -> Model:
+    """Return the model that is set: what a database without vectors begins with, and what `make reembed` builds."""
+    return Model(0, settings.litellm_embedding_model, settings.embedding_dimensions, settings.embedding_send_dimensions)
+
+
 async def embed(
     texts: Sequence[str],
     model: Model,
@@ -81,7 +88,7 @@ async def embed(
     for delay in (*RETRY_DELAYS_SECONDS[:retries], None):
         try:
             with telemetry.model_call("embeddings", model.name, settings.litellm_base_url, about):
-                answer = await request(texts, model.name, settings, timeout_seconds)
+                answer = await request(texts, model, settings, timeout_seconds)
             return _vectors(answer, len(texts), model)
         except Problem as problem:
             if problem.code != "embedding_unavailable" or delay is None:
@@ -90,11 +97,12 @@ async def embed(
     raise AssertionError("the last attempt returns or raises")
 
 
-async def request(texts: Sequence[str], model: str, settings: Settings, timeout_seconds: float) -> str:
+async def request(texts: Sequence[str], model: Model, settings: Settings, timeout_seconds: float) -> str:
     """Return the endpoint's answer to one request, as JSON; raises Problem as `embed` does."""
     return await post(
         "/embeddings",
-        {"model": model, "input": list(texts), "encoding_format": "float"},
+        {"model": model.name, "input": list(texts), "encoding_format": "float"}
+        | ({"dimensions": model.width} if model.send_dimensions else {}),
         settings,
         timeout_seconds=timeout_seconds,
         named="embedding",

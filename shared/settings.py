@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     chunk_overlap_tokens: Annotated[int, Field(ge=0, le=256)] = 50
     vector_top_k: Annotated[int, Field(ge=1, le=20)] = 5
     embedding_dimensions: Annotated[int, Field(ge=1, le=4000)] = 1536
+    embedding_send_dimensions: bool = False
     embedding_tokenizer: Path | None = None
 
     max_document_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 50 * 1024 * 1024

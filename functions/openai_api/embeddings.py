@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
     held = await database.call_releasing_early("budget.reserve_embedding", principal, p_texts=texts, p_model=model.name)
     text, answer = None, None
     try:
-        text = await embeddings.request(texts, model.name, settings, TIMEOUT_SECONDS)
+        text = await embeddings.request(texts, model, settings, TIMEOUT_SECONDS)
         answer = json.loads(text)
         data = [_item(item, body.encoding_format) for item in answer["data"]]
         if len(data) != len(texts):

@@ -19,7 +19,7 @@ from infra.doctor.clock import of_http, skew
 from infra.doctor.findings import Finding, LeftOut
 from infra.doctor.variables import from_lines, remedy
 from shared import oidc, telemetry
-from shared.embeddings import request
+from shared.embeddings import configured_model, request
 from shared.model_endpoint import endpoint
 from shared.problems import Problem
 from shared.runtime import runtime
@@ -124,7 +124,7 @@ async def _embedding(settings: Settings) -> list[Finding]:
     """Return what is wrong with the width of the embeddings: the endpoint's, the variable's and the database's are one."""
     name = settings.litellm_embedding_model
     try:
-        answer = await request([PROBE], name, settings, EMBEDDING_SECONDS)
+        answer = await request([PROBE], configured_model(settings), settings, EMBEDDING_SECONDS)
         width = len(json.loads(answer)["data"][0]["embedding"])
     except (Problem, ValueError, KeyError, TypeError, IndexError) as error:
         told = error.detail if isinstance(error, Problem) else "the endpoint's answer is not understood"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.embeddings import MAX_QUESTION_CHARS, Model, embed
+from shared.embeddings import MAX_QUESTION_CHARS, configured_model, embed
 from shared.problems import Problem
 from shared.runtime import runtime
 
@@ -87,7 +87,7 @@ async def _embed(
     texts: Sequence[str], settings: Settings, cache: Cache, advance: Callable[[int], None]
 ) -> dict[str, bytes]:
     places = asyncio.Semaphore(REQUESTS_AT_ONCE)
-    model = Model(0, settings.litellm_embedding_model, settings.embedding_dimensions)
+    model = configured_model(settings)
     found: dict[str, bytes] = {}
 
     async def embed_batch(batch: Sequence[str]) -> None:

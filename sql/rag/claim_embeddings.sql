@@ -42,7 +42,7 @@ BEGIN
     JOIN rag.documents AS d ON d.tenant_id = v_tenant AND d.id = c.document_id;
     IF v_chunks IS NOT NULL THEN
       RETURN jsonb_build_object(
-        'outcome', 'claimed', 'model', jsonb_build_object('id', v_model.id, 'name', v_model.name, 'width', v_model.width), 'chunks', v_chunks);
+        'outcome', 'claimed', 'model', rag.model_document(v_model), 'chunks', v_chunks);
     END IF;
   END LOOP;
   RETURN jsonb_build_object(
@@ -51,6 +51,6 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.claim_embeddings(text, interval, integer, integer, uuid, integer, text, text) IS
-  'Leases up to p_limit of the tenant''s chunks, of p_tokens together, that want a vector: {outcome: claimed, model: {id, name, width}, chunks: [{id, text, last: the lease is the '
+  'Leases up to p_limit of the tenant''s chunks, of p_tokens together, that want a vector: {outcome: claimed, model: rag.model_document, chunks: [{id, text, last: the lease is the '
   'last one, exhausted: even that did not end}]}. Where none is due, what became of the document that the event names: busy (some wait, or are in other hands) or done.';
 GRANT EXECUTE ON FUNCTION rag.claim_embeddings(text, interval, integer, integer, uuid, integer, text, text) TO app;

@@ -339,6 +339,30 @@ async def test_a_process_has_as_many_requests_under_way_as_it_may(
     assert most == 3
 
 
+async def test_the_width_is_sent_for_a_model_that_shortens_its_vectors_and_for_no_other(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def embed_all(name: str) -> set[int | None]:
+        upstream.requests.clear()
+        await platform.store(name, f"Text of {name}.")
+        await platform.begin()
+        completion = await platform.call("openai_api", "POST", "/v1/embeddings", {"input": "text"})
+        assert completion.status == 200, completion
+        asked = [request for request in upstream.requests if "input" in request]
+        assert len(asked) == 3
+        return {request.get("dimensions") for request in asked}
+
+    assert await embed_all("plain.md") == {None}
+    with platform.database.connect() as operator:
+        operator.run("UPDATE rag.embedding_models SET send_dimensions = true")
+        try:
+            monkeypatch.setattr("shared.embeddings._known", None)
+            assert await embed_all("shortened.md") == {WIDTH}
+        finally:
+            operator.run("UPDATE rag.embedding_models SET send_dimensions = false")
+            monkeypatch.setattr("shared.embeddings._known", None)
+
+
 async def test_a_question_that_an_earlier_model_embedded_is_embedded_again(
     platform: Platform, upstream: Upstream
 ) -> None:

@@ -276,6 +276,21 @@ def test_a_database_without_vectors_takes_over_the_embedding_model_that_is_set(
         assert operator.query(MODEL) == [("wider", "768", 768)], "what is not set changes nothing"
 
 
+def test_a_migration_takes_over_that_the_endpoint_is_asked_for_its_width(database: Database) -> None:
+    url, sends = database.urls["postgres"], "SELECT rag.active_model() -> 'send_dimensions'"
+    with database.connect() as operator:
+        for variables, sent in (
+            ({"EMBEDDING_SEND_DIMENSIONS": "true", "LITELLM_EMBEDDING_MODEL": "wider"}, True),
+            ({"EMBEDDING_SEND_DIMENSIONS": "false", "LITELLM_EMBEDDING_MODEL": "wider"}, True),  # not taken back
+            ({"LITELLM_EMBEDDING_MODEL": "other"}, None),
+            ({"LITELLM_EMBEDDING_MODEL": "other", "EMBEDDING_SEND_DIMENSIONS": "true"}, True),
+        ):
+            migrate(url, "upgrade", "head", **variables)
+            assert operator.value(sends) is sent, variables
+        migrate(url, "downgrade", "017_long_ingestion", EMBEDDING_SEND_DIMENSIONS="true")
+        assert operator.query(MODEL) == [(TEST_ENVIRONMENT["LITELLM_EMBEDDING_MODEL"], "384", 384)]
+
+
 def test_a_database_with_vectors_keeps_their_model_and_says_so(database: Database, tenants: Sequence[UUID]) -> None:
     with database.connect("app", tenants[0]) as app:
         add_document(app, "a.md", ["Text."])

@@ -16,6 +16,7 @@ from psycopg.errors import LockNotAvailable
 from rich.console import Console
 
 from infra.reembed import Reembedding, Stopped
+from shared.embeddings import Model
 from tests.conftest import alembic
 from tests.sql.steps import refused
 from tests.support import (
@@ -202,6 +203,23 @@ def test_what_is_switched_to_is_like_what_a_fresh_database_has(
     assert shape(operator) == expected
     assert operator.value("SELECT rag.embedding_width()") == OTHER
     assert app.query("SELECT count(*), min(vector_dims(embedding)) FROM rag.embeddings") == [(2, OTHER)]
+
+
+def test_the_width_is_asked_of_an_endpoint_of_which_that_is_said(operator: Caller, app: Caller) -> None:
+    add_document(app, "a.md", ["alpha"])
+    active = app.call("rag.active_model")
+    assert active.keys() == {"id", "name", "width"}, "what the release before reads"
+    same = {"p_name": active["name"], "p_width": active["width"]}
+    for send in (True, False):
+        assert operator.call("rag.begin_reembedding", **same, p_send_dimensions=send) == "active"
+        assert app.call("rag.active_model") == active | ({"send_dimensions": True} if send else {})
+    begin(operator, "shorter")
+    wanted = {"p_name": "shorter", "p_width": OTHER, "p_send_dimensions": True}
+    assert operator.call("rag.begin_reembedding", **wanted) == "resumed"
+    queue_all(operator)
+    model = claim_chunks(app)["model"]
+    assert model == {"id": model["id"], "name": "shorter", "width": OTHER, "send_dimensions": True}
+    assert app.call("rag.active_model") == active, "the one that answers is asked as before"
 
 
 def found(caller: Caller, query: str, vector: str | None = None) -> set[str]:
@@ -421,7 +439,7 @@ def script(database: Database, app: Caller, *, refuse: str = "\0", force: bool =
     shown = Console(file=StringIO(), width=200)
     reembedding = Reembedding(database.urls["postgres"], shown)
     with ThreadPoolExecutor() as pool:
-        making = pool.submit(reembedding.make, "wider", OTHER, force=force)
+        making = pool.submit(reembedding.make, Model(0, "wider", OTHER), force=force)
         while not making.done():
             embed_all(app, refuse)
     reembedding.close()

@@ -22,6 +22,8 @@ from tests.stack.reader import User, connections
 
 FIRST, SAME_WIDTH, WIDER, REFUSED = "local/all-minilm-l6-v2", "second", "third", "unknown"
 WIDTHS = {FIRST: 384, SAME_WIDTH: 384, WIDER: 512}
+FULL = 768
+"""The width of WIDER's vectors, unless it is asked for shorter ones."""
 TURNS = {FIRST: 0, SAME_WIDTH: 101, WIDER: 57}
 """By how far a model's axes are turned: a question embedded by one model is nowhere near its passage by another one."""
 DOCUMENTS, PASSAGES = 12, 20
@@ -43,11 +45,15 @@ class Models:
         if model not in WIDTHS:
             await reply.whole(404, b'{"error": {"message": "no such model"}}')
             return
+        if "dimensions" in request and model != WIDER:
+            await reply.whole(400, b'{"error": {"message": "this model knows no dimensions"}}')
+            return
         # What asks for one text finds out how wide the vectors are.
         if model != FIRST and len(texts) > 1 and self.texts[model] + len(texts) > 100:
             await self.open.wait()
         self.texts[model] += len(texts)
-        data = [{"index": index, "embedding": embedding(model, text)} for index, text in enumerate(texts)]
+        full = [0.0] * (FULL - WIDTHS[WIDER]) if model == WIDER and request.get("dimensions") != WIDTHS[WIDER] else []
+        data = [{"index": index, "embedding": embedding(model, text) + full} for index, text in enumerate(texts)]
         await reply.whole(200, json.dumps({"data": data}).encode())
 
 
@@ -130,6 +136,7 @@ class World:
                 "LITELLM_BASE_URL": urls.model_url,
                 "MODEL": model,
                 "DIMENSIONS": str(WIDTHS.get(model, 384)),
+                "SEND_DIMENSIONS": "true" if model == WIDER else "",
                 **variables,
             },
             stdout=asyncio.subprocess.PIPE,
@@ -194,7 +201,8 @@ async def test_another_model_takes_over_while_everybody_goes_on(world: World) ->
     world.assert_whole(FIRST)
     assert "nothing to do" in await output(await world.reembed(FIRST))
     assert "no such model" in await output(await world.reembed(REFUSED), code=1)
-    assert "returned 512" in await output(await world.reembed(WIDER, DIMENSIONS="384"), code=1)
+    assert f"returned {FULL}" in await output(await world.reembed(WIDER, SEND_DIMENSIONS=""), code=1)
+    assert "knows no dimensions" in await output(await world.reembed(SAME_WIDTH, SEND_DIMENSIONS="true"), code=1)
 
     async with world.asked():
         # Killed in the middle, and not alone.

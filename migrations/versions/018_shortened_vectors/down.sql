@@ -1,0 +1,1 @@
+ALTER TABLE rag.embedding_models DROP COLUMN send_dimensions;
