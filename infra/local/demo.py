@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from infra.local.assembly import ROOT
 from infra.local.client import Answer, ApiError, PlatformClient
+from infra.local.folder import UNREAD, File, described, show_failed, show_left_out
+from infra.local.folder import collect as collect_folder
 from infra.local.stack import Stack
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ QUESTIONS = (
     "Which command starts the platform on a laptop?",
     "What happens when the inference process dies in the middle of an answer?",
 )
-_SUFFIXES = {".md": "text/markdown", ".txt": "text/plain"}
+_DOCUMENTS_AT_MOST = 1000
 _UPLOADS_AT_ONCE = 4
 _POLL_SECONDS = 0.2
 _INGESTION_TIMEOUT_SECONDS = 600.0
@@ -38,10 +40,17 @@ class DemoError(RuntimeError):
 
 
 def run(environ: Mapping[str, str]) -> int:
-    """Run the demo that DOCS and ASK describe; return 0 when every answer was completed and cites a passage."""
+    """Run the demo that DOCS and ASK describe; return 0 when all was indexed and every answer cites a passage."""
     console = Console(highlight=False, soft_wrap=True)
     try:
-        documents = collect(environ.get("DOCS", ""))
+        left_out: dict[str, list[str]] = {}
+        chosen = environ.get("DOCS", "")
+        documents = collect(chosen, left_out)
+        show_left_out(console, left_out)
+        if not documents:
+            raise DemoError(f"{chosen} has no document that the platform reads; choose others with DOCS=path")
+        if len(documents) > _DOCUMENTS_AT_MOST:
+            raise DemoError(f"{chosen} has {len(documents):,} documents; the demo takes {_DOCUMENTS_AT_MOST:,}")
         questions = (environ["ASK"],) if environ.get("ASK") else QUESTIONS
         return _run(console, documents, questions)
     except (DemoError, ApiError) as error:
@@ -52,27 +61,30 @@ def run(environ: Mapping[str, str]) -> int:
         return _TERMINATED + signal.SIGINT
 
 
-def collect(chosen: str) -> dict[str, Path]:
-    """Return the documents by name: of the folder (or file) `chosen`, or the project's own.
+def collect(chosen: str, left_out: dict[str, list[str]]) -> list[File]:
+    """Return the documents of the folder (or file) `chosen`, or the project's own.
 
-    Raises DemoError when there is nothing to read.
+    Those that are not taken go into `left_out`, by the reason: they are those of `make ingest`.
     """
-    root = Path(chosen).expanduser() if chosen else ROOT / "docs"
-    if root.is_file():
-        return {root.name: root}
-    found = {
-        str(path.relative_to(root)): path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES and path.is_file()
-    }
-    if not chosen and (ROOT / "README.md").is_file():
-        found["README.md"] = ROOT / "README.md"
-    if not found:
-        raise DemoError(f"no {' or '.join(_SUFFIXES)} files in {root}; choose others with DOCS=path")
-    return found
+    if not chosen:
+        return own_documents()
+    root = Path(chosen).expanduser()
+    if not root.is_file():
+        return list(collect_folder(root, left_out))
+    file = described(root.name, root)
+    if file is None:
+        left_out[UNREAD] = [root.name]
+        return []
+    return [file]
 
 
-def _run(console: Console, documents: Mapping[str, Path], questions: Sequence[str]) -> int:
+def own_documents() -> list[File]:
+    """Return the project's own documents: docs/ and the README."""
+    paths = {path.name: path for path in sorted((ROOT / "docs").glob("*.md"))} | {"README.md": ROOT / "README.md"}
+    return [File(name, path, "text/markdown", path.stat().st_size) for name, path in paths.items() if path.is_file()]
+
+
+def _run(console: Console, documents: Sequence[File], questions: Sequence[str]) -> int:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="enterprise-agents-demo-", ignore_cleanup_errors=True) as folder:
         # The demo's own haste is no abuse to be limited.
@@ -90,13 +102,10 @@ def _run(console: Console, documents: Mapping[str, Path], questions: Sequence[st
     return 1 if failures else 0
 
 
-async def _session(
-    console: Console, stack: Stack, documents: Mapping[str, Path], questions: Sequence[str]
-) -> list[str]:
+async def _session(console: Console, stack: Stack, documents: Sequence[File], questions: Sequence[str]) -> list[str]:
     async with aiohttp.ClientSession() as session:
         client = PlatformClient(session, stack.urls, stack.token)
-        await _ingest(console, client, documents)
-        failures = []
+        failures = await _ingest(console, client, documents)
         for question in questions:
             console.print(f"\n{question}", style="bold", markup=False)
             answer = await client.ask(
@@ -110,14 +119,21 @@ async def _session(
         return failures
 
 
-async def _ingest(console: Console, client: PlatformClient, documents: Mapping[str, Path]) -> None:
-    """Upload the documents and wait until all are indexed; raises DemoError for those that failed."""
-    gate = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+async def _ingest(console: Console, client: PlatformClient, documents: Sequence[File]) -> list[str]:
+    """Upload the documents, wait until all are indexed, and return what is to be said of those that cannot be.
 
-    async def upload(name: str, path: Path) -> None:
-        content = await asyncio.to_thread(path.read_bytes)
+    Raises DemoError when none can, and ApiError.
+    """
+    gate = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+    failed: list[tuple[str, str, str]] = []
+
+    async def upload(file: File) -> None:
+        content = await asyncio.to_thread(file.path.read_bytes)
         async with gate:
-            await client.upload(name, content, _SUFFIXES[path.suffix.lower()])
+            try:
+                await client.upload(file.name, content, file.media_type)
+            except ApiError as error:
+                failed.append((file.name, str(error), ""))
 
     columns = (
         TextColumn("{task.description}"),
@@ -128,11 +144,11 @@ async def _ingest(console: Console, client: PlatformClient, documents: Mapping[s
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("Documents indexed", total=len(documents), chunks=0)
-        uploads = asyncio.gather(*(upload(name, path) for name, path in documents.items()))
+        uploads = asyncio.gather(*map(upload, documents))
         deadline = time.monotonic() + _INGESTION_TIMEOUT_SECONDS
         while True:
             states = await client.documents()
-            ended = sum(state["status"] in _FINAL for state in states)
+            ended = sum(state["status"] in _FINAL for state in states) + len(failed)
             progress.update(task, completed=ended, chunks=sum(state["chunks_embedded"] for state in states))
             if uploads.done():
                 uploads.result()
@@ -141,9 +157,13 @@ async def _ingest(console: Console, client: PlatformClient, documents: Mapping[s
             if time.monotonic() > deadline:
                 raise DemoError(f"{len(documents) - ended} documents are not indexed yet; giving up")
             await asyncio.sleep(_POLL_SECONDS)
-    failed = [f"{s['name']} ({s['error_code']})" for s in states if s["status"] == "failed"]
-    if failed:
-        raise DemoError(f"could not index {', '.join(failed)}")
+    failed += [
+        (s["name"], f"{s['error_code']}: {s['error_detail']}", s["advice"]) for s in states if s["status"] == "failed"
+    ]
+    show_failed(console, failed)
+    if len(failed) == len(documents):
+        raise DemoError("no document could be indexed")
+    return [f"could not index {name}" for name, _, _ in failed]
 
 
 def _show(console: Console, answer: Answer) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -33,6 +34,9 @@ FORMS_AT_ONCE = 4
 ATTEMPTS = 6
 BUSY = frozenset({429, 502, 503, 504})
 SNIFFED_BYTES = 64 * 1024
+UNREAD, HIDDEN, LINKED = "of a kind that is not read", "hidden", "symbolic links"
+"""Why files of a folder are left out."""
+_SHOWN = 10
 INTERRUPTED = 128 + signal.SIGINT
 PAGE = 1000
 _PARTLY = 207
@@ -58,8 +62,8 @@ class Report:
 
     unchanged: int = 0
     sent: int = 0
-    unknown: list[str] = field(default_factory=list)
-    """Names of files that no reader is known for."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Names of files that are not sent, by the reason."""
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     """Name, cause, and what to do."""
 
@@ -85,7 +89,7 @@ def run(environ: Mapping[str, str], url: str, token: str) -> int:
 async def ingest(console: Console, folder: Path, collection: str, url: str, token: str) -> Report:
     """Send what the platform has not, wait until all is settled, and report. Raises FolderError."""
     report = Report()
-    files = list(collect(folder, report.unknown))
+    files = list(collect(folder, report.left_out))
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
         platform = _Platform(session, url.rstrip("/"), collection)
         known = {d["name"]: (d["sha256"], d["status"]) async for d in platform.documents()}
@@ -118,17 +122,26 @@ async def ingest(console: Console, folder: Path, collection: str, url: str, toke
     return report
 
 
-def collect(folder: Path, unknown: list[str]) -> Iterator[File]:
-    """Yield the folder's files, by name; those that nothing can read go into `unknown`. Hidden ones and links are left out."""
+def collect(folder: Path, left_out: dict[str, list[str]]) -> Iterator[File]:
+    """Yield the folder's files, by name; those that are not taken go into `left_out`, by the reason."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if any(part.startswith(".") for part in name.split("/")) or path.is_symlink() or not path.is_file():
+        if path.is_symlink():
+            left_out.setdefault(LINKED, []).append(name)
+        elif not path.is_file():
             continue
-        media_type = by_name(name) or _by_content(path)
-        if media_type is None:
-            unknown.append(name)
+        elif any(part.startswith(".") for part in name.split("/")):
+            left_out.setdefault(HIDDEN, []).append(name)
+        elif (file := described(name, path)) is None:
+            left_out.setdefault(UNREAD, []).append(name)
         else:
-            yield File(name, path, media_type, path.stat().st_size)
+            yield file
+
+
+def described(name: str, path: Path) -> File | None:
+    """Return a file as the platform takes it, by its name or else its content; None when nothing can read it."""
+    media_type = by_name(name) or _by_content(path)
+    return None if media_type is None else File(name, path, media_type, path.stat().st_size)
 
 
 def _by_content(path: Path) -> str | None:
@@ -254,11 +267,21 @@ def _quoted(name: str) -> str:
 def show(console: Console, report: Report) -> None:
     """Print what became of the files."""
     console.print(f"{report.sent} sent, {report.unchanged} unchanged, {len(report.failed)} failed.")
-    if report.unknown:
-        shown = ", ".join(report.unknown[:10]) + (" ..." if len(report.unknown) > 10 else "")  # noqa: PLR2004
-        console.print(f"{len(report.unknown)} of a kind that is not read: {shown}", markup=False)
-    if report.failed:
+    show_left_out(console, report.left_out)
+    show_failed(console, report.failed)
+
+
+def show_left_out(console: Console, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Print which files of the folder are not sent, and why."""
+    for reason, names in left_out.items():
+        shown = ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+        console.print(f"Left out, {len(names)} {reason}: {shown}", markup=False)
+
+
+def show_failed(console: Console, failed: Sequence[tuple[str, str, str]]) -> None:
+    """Print which documents could not be indexed: name, cause, what to do."""
+    if failed:
         table = Table("File", "Cause", "What to do")
-        for row in report.failed:
-            table.add_row(*row)
+        for row in failed:
+            table.add_row(*map(escape, row))
         console.print(table)

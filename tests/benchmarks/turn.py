@@ -36,7 +36,7 @@ import psycopg
 
 from infra.local import environment
 from infra.local.client import PlatformClient
-from infra.local.demo import QUESTIONS, collect
+from infra.local.demo import QUESTIONS, own_documents
 from infra.local.sse import read_events
 from infra.local.stack import Stack
 from shared.settings import with_scheme
@@ -104,8 +104,8 @@ class Bench:
     async def ingest(self) -> int:
         """Hand over the project's documentation, wait until it is indexed, and return the number of its chunks."""
         client = PlatformClient(self._session, self._stack.urls, self._stack.token)
-        for name, path in collect("").items():
-            await client.upload(name, await asyncio.to_thread(path.read_bytes), "text/markdown")
+        for file in own_documents():
+            await client.upload(file.name, await asyncio.to_thread(file.path.read_bytes), file.media_type)
         deadline = time.monotonic() + _INGESTION_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             states = await client.documents()

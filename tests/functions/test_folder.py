@@ -57,7 +57,11 @@ async def test_a_folder_goes_in_and_only_what_changed_goes_in_again(
     console, token = Console(quiet=True), platform.bearer()["Authorization"].removeprefix("Bearer ")
     first = await ingest(console, tmp_path, "shelf", url, token)
     assert (first.sent, first.unchanged, first.failed) == (4, 0, [])
-    assert first.unknown == ["binary", "picture.png"]
+    assert first.left_out == {
+        "of a kind that is not read": ["binary", "picture.png"],
+        "hidden": [".env", ".hidden/secret.md"],
+        "symbolic links": ["link.md"],
+    }
     assert documents(platform) == {
         "readme.md": ("shelf", b"# Read me\n\nFirst."),
         "deep/er/b \u00fc.txt": ("shelf", b"Second."),
@@ -131,9 +135,9 @@ def test_the_type_is_by_suffix_or_content(tmp_path: Path) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    unknown: list[str] = []
-    found = {file.name: file.media_type for file in collect(tmp_path, unknown)}
+    left_out: dict[str, list[str]] = {}
+    found = {file.name: file.media_type for file in collect(tmp_path, left_out)}
     assert found == {
         "a.PDF": "application/pdf", "b": "application/pdf", "c": "text/plain", "e": "text/plain", "f.rs": "text/x-source",
     }  # fmt: skip
-    assert unknown == ["d"]
+    assert left_out == {"of a kind that is not read": ["d"]}

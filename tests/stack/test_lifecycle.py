@@ -17,6 +17,7 @@ from infra.local.assembly import ROOT
 from infra.local.environment import EXTERNAL
 from infra.local.process import birth
 from infra.local.state import StateDir
+from tests.documents import docx, paragraph, readable_documents
 from tests.stack.conftest import MANUAL, QUESTION
 from tests.stack.platform import PATIENCE_SECONDS, Platform
 from tests.stack.reader import Transcript, User, connections
@@ -102,27 +103,36 @@ def test_dev_that_is_interrupted_during_its_start_leaves_nothing_running(
     assert state.holder() is None
 
 
-@pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("documents")
-    (folder / "manual.md").write_text(MANUAL)
-    (folder / "bakery.txt").write_text("The bakery at the quay opens at six and sells rye bread.")
-    return folder
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    for document in readable_documents():
+        (tmp_path / document.name).write_bytes(document.content)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\x00")
+    return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("question", "status", "shown"),
-    [
-        (QUESTION, 0, "[1] manual.md > Harbour pump P-7"),
-        ("Who won the chess olympiad of 1974?", 1, "the answer cites nothing"),
-    ],
-)
-def test_the_demo_succeeds_only_with_an_answer_that_cites_something(
-    documents: Path, question: str, status: int, shown: str
-) -> None:
+def test_the_demo_answers_from_documents_of_every_format_and_tells_what_it_leaves_out(documents: Path) -> None:
+    title, _, text = MANUAL.removeprefix("# ").partition("\n")
+    (documents / "manual.docx").write_bytes(docx(paragraph(title, "Heading1") + paragraph(text.strip())))
+    with command("demo", DOCS=str(documents), ASK=QUESTION, **AT_ONCE) as demo:
+        printed, _ = demo.communicate(timeout=300)
+    assert demo.returncode == 0, printed
+    assert "Left out, 1 of a kind that is not read: picture.png" in printed
+    assert "[1] manual.docx > Harbour pump P-7" in printed
+    assert "budget left today" in printed
+    assert "Traceback" not in printed
+
+
+def test_the_demo_fails_with_a_document_that_cannot_be_read_and_an_answer_that_cites_nothing(documents: Path) -> None:
+    (documents / "empty.md").touch()
+    (documents / "damaged.pdf").write_bytes(b"%PDF-1.7 and no more")
+    question = "Who won the chess olympiad of 1974?"
     with command("demo", DOCS=str(documents), ASK=question, **AT_ONCE) as demo:
         printed, _ = demo.communicate(timeout=300)
-    assert demo.returncode == status, printed
-    assert shown in printed
+    assert demo.returncode == 1, printed
+    assert "damaged_document" in printed
+    assert "error: could not index empty.md" in printed
+    assert "error: could not index damaged.pdf" in printed
+    assert f"error: {question!r}: the answer cites nothing" in printed
     assert "budget left today" in printed
     assert "Traceback" not in printed
