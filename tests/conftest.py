@@ -37,6 +37,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     marked = collection_path.is_relative_to(STACK) or "mark.stack" in collection_path.read_text()
     return None if marked else True
 
+
 # An example may take long: on a busy machine that says nothing of what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")

@@ -285,9 +285,9 @@ def test_a_migration_takes_over_that_the_endpoint_is_asked_for_its_width(databas
             ({"LITELLM_EMBEDDING_MODEL": "other"}, None),
             ({"LITELLM_EMBEDDING_MODEL": "other", "EMBEDDING_SEND_DIMENSIONS": "true"}, True),
         ):
-            migrate(url, "upgrade", "head", **variables)
+            migrate(url, upgrade, "head", **variables)
             assert operator.value(sends) is sent, variables
-        migrate(url, "downgrade", "017_long_ingestion", EMBEDDING_SEND_DIMENSIONS="true")
+        migrate(url, downgrade, "017_long_ingestion", EMBEDDING_SEND_DIMENSIONS="true")
         assert operator.query(MODEL) == [(TEST_ENVIRONMENT["LITELLM_EMBEDDING_MODEL"], "384", 384)]
 
 

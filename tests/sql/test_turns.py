@@ -448,7 +448,7 @@ def rerank(app: Caller) -> str:
     return json.dumps({"outcome": "done", "passages": passages})
 
 
-STORED = {
+STORED: dict[Callable[[Caller], Callable[[], Any]], str] = {
     ask: "SELECT document_name FROM chat.passages WHERE turn_id = %s",
     ask_reranked: "SELECT document_name FROM chat.passages WHERE turn_id = %s AND rerank_score IS NOT NULL",
     complete_reranked: "SELECT document_name FROM chat.passages WHERE turn_id = %s AND rerank_score IS NOT NULL",
