@@ -34,8 +34,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave out, where the stack's tests alone are wanted, what has none: to import all takes as long as a dozen of them."""
     if config.option.markexpr != "stack" or not collection_path.name.startswith("test_"):
         return None
-    marked = collection_path.is_relative_to(STACK) or "mark.stack" in collection_path.read_text()
-    return None if marked else True
+    return None if _has_stacks(collection_path) else True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Refuse a test that is marked `stack` where that is not seen: neither of make test's calls would run it."""
+    collected = list(items)
+    yield
+    hidden = {item.path for item in collected if item.get_closest_marker("stack") and not _has_stacks(item.path)}
+    if hidden:
+        raise pytest.UsageError(f"write pytest.mark.stack into {', '.join(map(str, sorted(hidden)))}")
+
+
+def _has_stacks(path: Path) -> bool:
+    """Whether a file has tests with a stack, as can be seen without importing it."""
+    return path.is_relative_to(STACK) or "mark.stack" in path.read_text()
 
 
 # An example may take long: on a busy machine that says nothing of what is tested.
