@@ -114,14 +114,24 @@ class Exchange:
         """Close the connection, as a browser does whose tab is closed."""
         self._incoming.put_nowait({"type": "http.disconnect"})
 
+    async def head(self) -> int:
+        """Wait for the head of the answer, of which no chunk was asked for yet, and return its status."""
+        message = await self._outgoing.get()
+        assert message is not None
+        self._read_head(message)
+        return self.status
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the parts of the body as they are sent."""
         while (message := await self._outgoing.get()) is not None:
             if message["type"] == "http.response.start":
-                self.status = message["status"]
-                self.headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
+                self._read_head(message)
             elif message.get("body"):
                 yield message["body"]
+
+    def _read_head(self, message: "Message") -> None:
+        self.status = message["status"]
+        self.headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
 
 
 @asynccontextmanager

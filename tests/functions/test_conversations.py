@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.functions.asgi import Reply as Response
-from tests.functions.asgi import events
+from tests.functions.asgi import events, exchange
 from tests.functions.platform import Platform, said
 from tests.functions.upstream import Reply, Upstream, hang_up, stream, text
 from tests.support import bearer
@@ -182,13 +182,17 @@ async def test_a_deleted_conversation_is_gone_and_its_reader_and_its_worker_are_
     delivering = asyncio.create_task(platform.deliver())
     await begun.wait()
     queued = await platform.begin("And?", conversation_id=conversation)
-    reading = [asyncio.create_task(platform.follow(turn)) for turn in (running, queued)]
-    await asyncio.sleep(0)
-    reply = await platform.call("chat", "DELETE", f"/conversations/{conversation}")
-    assert (reply.status, reply.body) == (204, b"")
-    for reader in reading:
-        last = (await reader)[-1]
-        assert (last.name, last.data["code"]) == ("turn.failed", "not_found")
+    chat, bearer = platform.serve("chat"), platform.bearer()
+    async with (
+        exchange(chat, "GET", f"/turns/{running}/stream", bearer) as one,
+        exchange(chat, "GET", f"/turns/{queued}/stream", bearer) as other,
+    ):
+        assert [await one.head(), await other.head()] == [200, 200]
+        reply = await platform.call("chat", "DELETE", f"/conversations/{conversation}")
+        assert (reply.status, reply.body) == (204, b"")
+        for reader in (one, other):
+            last = events(b"".join([chunk async for chunk in reader.chunks()]))[-1]
+            assert (last.name, last.data["code"]) == ("turn.failed", "not_found")
     assert (await delivering)[0].status == 200, "the worker hears that its lease is lost, and leaves"
     gate.set()
     assert platform.held() == 0
