@@ -17,7 +17,7 @@ DECLARE
   v_user core.users;
   v_key core.api_keys;
   v_roles text[];
-  v_token_roles text[];
+  v_token_roles text[] := CASE WHEN p_api_key_id IS NULL THEN core.known_roles(p_roles) END;
 BEGIN
   SELECT t.suspended_at, h.region INTO v_suspended, v_home
   FROM core.tenants AS t
@@ -32,7 +32,6 @@ BEGIN
 
   -- 1. Who it is. A token provisions its user and brings the present roles and groups; a key acts for a user that exists.
   SELECT * INTO v_user FROM core.users AS u WHERE u.tenant_id = p_tenant_id AND u.subject = p_subject;
-  v_token_roles := CASE WHEN p_api_key_id IS NULL THEN core.known_roles(p_roles) END;
   IF p_api_key_id IS NOT NULL THEN
     SELECT * INTO v_key FROM core.api_keys AS k WHERE k.tenant_id = p_tenant_id AND k.id = p_api_key_id AND k.user_id = v_user.id;
     -- The secret too: whoever was told that it is good may ask for a moment without asking for it again.

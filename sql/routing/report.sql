@@ -22,8 +22,8 @@ BEGIN
   IF NOT EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_model) THEN
     RETURN NULL;
   END IF;
-  -- Asked first, because ON CONFLICT waits for whoever is just changing the row.
-  IF NOT EXISTS (SELECT FROM routing.health AS h WHERE h.model = p_model) THEN
+  -- Not tried where there is one, because ON CONFLICT waits for whoever is just changing the row.
+  IF v_health.model IS NULL THEN
     INSERT INTO routing.health (model, updated_at) VALUES (p_model, '-infinity') ON CONFLICT (model) DO NOTHING;
   END IF;
   IF p_ok THEN
@@ -31,9 +31,7 @@ BEGIN
     SET state = 'closed', failures = 0, openings = 0, retry_at = NULL, last_success_at = clock_timestamp(), updated_at = clock_timestamp(),
         latency_ms = coalesce(h.latency_ms * (1 - c_weight) + p_latency_ms * c_weight, p_latency_ms, h.latency_ms)
     FROM (
-      SELECT q.model FROM routing.health AS q
-      WHERE q.model = p_model AND (q.state <> 'closed' OR q.failures > 0 OR q.updated_at < clock_timestamp() - c_quiet)
-      FOR UPDATE SKIP LOCKED
+      SELECT q.model FROM routing.health AS q WHERE q.model = p_model FOR UPDATE SKIP LOCKED
     ) AS free
     WHERE h.model = free.model
     RETURNING h.* INTO v_health;
