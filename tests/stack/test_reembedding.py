@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -70,6 +71,11 @@ def passage(number: int) -> str:
     return f"# Part\n\nThis is about number{number}q. " + "Nothing follows from it. " * 12
 
 
+def called(document: int) -> str:
+    """Return a document's name: without a number, which would be found by the words of questions, too."""
+    return f"{ascii_lowercase[document]}.md"
+
+
 class World:
     """The platform, its endpoint, and a user who asks all the time."""
 
@@ -81,13 +87,14 @@ class World:
 
     async def upload(self, document: int) -> None:
         """Have a document indexed, of passages whose numbers nobody else has."""
-        name = f"{document}.md"
+        name = called(document)
         numbers = range(document * PASSAGES, (document + 1) * PASSAGES)
         await self.user.upload(name, "\n\n".join(map(passage, numbers)))
         self.documents[name] = set(numbers)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, document: int) -> None:
         """Delete a document."""
+        name = called(document)
         del self.documents[name]
         await asyncio.to_thread(self.platform.query, "DELETE FROM rag.documents WHERE name = %s", [name])
 
@@ -214,7 +221,7 @@ async def test_another_model_takes_over_while_everybody_goes_on(world: World) ->
         platform.kill("embedding")
         # What is uploaded meanwhile can be found at once, what is deleted is gone, what is replaced is found by its new text.
         await world.upload(DOCUMENTS)
-        await world.delete("3.md")
+        await world.delete(3)
         assert platform.query("SELECT rag.active_model() ->> 'name'") == [(FIRST,)]
         # The leases of the dead would hold for twenty seconds.
         platform.query("UPDATE rag.embedding_queue SET due_at = now() WHERE status = 'waiting'")
@@ -244,7 +251,7 @@ async def test_another_model_takes_over_while_everybody_goes_on(world: World) ->
     async with world.asked():
         running = await world.reembed(WIDER)
         await world.upload(DOCUMENTS + 3)
-        await world.delete("5.md")
+        await world.delete(5)
         assert f"{WIDER} answers" in await output(running)
     world.assert_whole(WIDER)
     assert "nothing to do" in await output(await world.reembed(WIDER))
