@@ -58,7 +58,7 @@ $(NODE_SDK)/node_modules/.installed: $(NODE_SDK)/package-lock.json
 # Variables of the command line (DOCS, ASK, SERVICE, PORT_...) reach the recipes through the environment by themselves.
 LOCAL := $(RUN) -m infra.local
 
-.PHONY: demo test test-litellm test-pgbouncer chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env dev-token dev-shell ingest
+.PHONY: demo test test-litellm test-vllm test-pgbouncer chaos chaos-ingest check dev dev-status dev-stop dev-reset dev-logs dev-logs-api dev-env dev-token dev-shell ingest
 
 ingest: install ## Upload a folder and wait until it is indexed: DIR=path (COLLECTION=name; URL=... TOKEN=... for another platform than make dev's)
 	@exec $(LOCAL) ingest
@@ -67,7 +67,7 @@ demo: install ## Ingest documents and ask questions on a throw-away platform (DO
 	@exec $(LOCAL) demo
 
 # What starts whole platforms has the machine to itself; the rest goes side by side, each process with servers of its own.
-test: install install-node-sdk ## The whole test suite, but for what make test-litellm runs
+test: install install-node-sdk ## The whole test suite, but for what make test-litellm and test-vllm run
 	@status=0; \
 	$(BIN)/pytest -m "not stack" -n logical --maxprocesses 4 --dist loadfile || status=$$?; \
 	test $$status -le 1 || exit $$status; \
@@ -76,6 +76,10 @@ test: install install-node-sdk ## The whole test suite, but for what make test-l
 
 test-litellm: install install-litellm ## The platform with a real LiteLLM proxy as its model endpoint, and as its client
 	@exec $(BIN)/pytest tests/litellm
+
+test-vllm: install ## The platform on models that a real vLLM serves: VLLM=program, which is not installed here
+	@test -x "$(VLLM)" || { echo "VLLM=/path/to/vllm: the program of an installation of vLLM; none is made here." >&2; exit 2; }
+	@VLLM="$(VLLM)" exec $(BIN)/pytest tests/vllm
 
 test-pgbouncer: install install-node-sdk ## The stack's tests through PgBouncer in transaction mode; skipped where it is not installed
 	@exec env PGBOUNCER=1 $(BIN)/pytest tests/stack --ignore=tests/stack/test_failover.py $(ARGS)
