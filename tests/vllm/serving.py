@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+import signal
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -79,30 +79,14 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-@dataclass(frozen=True)
 class Vllm:
-    """A vLLM that is ready."""
-
-    url: str
-    models: tuple[str, ...]
-    """The names under which it is asked for its one model."""
-
-    def metric(self, name: str) -> float:
-        """Return what vLLM counts under a name, over all its labels (the text format of Prometheus)."""
-        with urlopen(f"{self.url}/metrics", timeout=30) as response:  # noqa: S310 - a loopback address
-            text = response.read().decode()
-        found = re.findall(rf"^vllm:{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
-        assert found, f"vLLM has no metric {name}"
-        return sum(map(float, found))
-
-
-class Serving:
-    """A process that serves a model, its log in `folder`; a context manager that returns it when it is ready."""
+    """A process that serves one model under some names, its log in `folder`."""
 
     def __init__(self, program: str, folder: Path, models: tuple[str, ...], source: Path, *options: str) -> None:
         name = models[0]
         port = ports.free([name])[name]
-        self._served = Vllm(f"http://{HOST}:{port}", models)
+        self.models = models
+        self.url = f"http://{HOST}:{port}"
         common = ("--served-model-name", *models, "--host", HOST, "--port", str(port), "--api-key", KEY)
         self._process = ChildProcess(
             name,
@@ -116,30 +100,42 @@ class Serving:
         """Begin to load the model, which takes a minute."""
         self._process.start()
 
-    def __enter__(self) -> Vllm:
-        wait_until_ready(self._process, f"{self._served.url}/health", timeout=_READY_TIMEOUT_SECONDS, abort=Event())
-        return self._served
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def ready(self) -> None:
+        """Return when it answers."""
+        wait_until_ready(self._process, f"{self.url}/health", timeout=_READY_TIMEOUT_SECONDS, abort=Event())
 
     def stop(self) -> None:
-        """End it, whether it was ready or not."""
+        """End it, whether it is ready or not."""
         self._process.stop()
+
+    def kill(self) -> None:
+        """End all its processes without a chance to say goodbye."""
+        assert self._process.pid is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self.stop()
+
+    def metric(self, name: str) -> float:
+        """Return what vLLM counts under a name, over all its labels (the text format of Prometheus)."""
+        with urlopen(f"{self.url}/metrics", timeout=30) as response:  # noqa: S310 - a loopback address
+            text = response.read().decode()
+        found = re.findall(rf"^vllm:{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
+        assert found, f"vLLM has no metric {name}"
+        return sum(map(float, found))
 
 
 def both(program: str, folder: Path) -> Iterator[tuple[Vllm, Vllm]]:
     """Yield one that chats, with the options of the cluster's, and one that embeds."""
     shape = ("--load-format", "dummy", "--max-model-len", str(MAX_MODEL_LEN))
     tools = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
-    chats = Serving(program, folder, TIERS, write_model(folder / "chance"), *shape, *tools)
-    embeds = Serving(program, folder, (EMBEDDER,), model_directory(), "--runner", "pooling")
+    chat = Vllm(program, folder, TIERS, write_model(folder / "chance"), *shape, *tools)
+    embedder = Vllm(program, folder, (EMBEDDER,), model_directory(), "--runner", "pooling")
     try:
         # At once: each takes a minute.
-        chats.start()
-        embeds.start()
-        with chats as chat, embeds as embedder:
-            yield chat, embedder
+        chat.start()
+        embedder.start()
+        chat.ready()
+        embedder.ready()
+        yield chat, embedder
     finally:
-        embeds.stop()
-        chats.stop()
+        embedder.stop()
+        chat.stop()

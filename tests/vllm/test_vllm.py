@@ -151,6 +151,31 @@ async def test_who_stops_a_turn_stops_it_in_vllm_too(platform: Platform, chat: V
     await platform.until(lambda: chat.metric("num_requests_running") == 0, "vLLM goes on", "inference-standard")
 
 
+async def test_a_turn_whose_vllm_dies_fails_with_the_reason_and_the_next_is_answered_when_it_is_back(
+    platform: Platform, chat: Vllm
+) -> None:
+    async with connections() as session:
+        user = User(platform, session, platform.new_tenant())
+        try:
+            async with user.ask("Say much.") as answer:
+                await answer.deltas(3)
+                chat.kill()
+                cut = await answer.end()
+        finally:
+            chat.start()
+            chat.ready()
+        assert cut.names[-1] == "turn.failed"
+        assert cut.data["turn.failed"]["code"] == "model_stream_broken"
+        [(held, settled)] = platform.query(
+            "SELECT tokens, settled FROM budget.reservations WHERE turn_id = %s AND closed_at IS NOT NULL", [cut.turn]
+        )
+        # What it had said is paid for.
+        assert 3 <= settled <= held
+        # Whoever finds it gone at first leaves it alone for a while.
+        platform.query("DELETE FROM routing.health")
+        assert (await user.answer("Say more.")).names[-1] == "turn.completed"
+
+
 async def test_documents_are_embedded_by_vllm_and_found_and_its_tokens_are_charged(
     platform: Platform, chat: Vllm
 ) -> None:
