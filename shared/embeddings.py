@@ -7,25 +7,29 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pgvector import HalfVector
 
 from shared import logs, metrics, telemetry
 from shared.database import Database
 from shared.model_endpoint import post
+from shared.principal import Principal
 from shared.problems import Problem
 from shared.runtime import runtime
 from shared.settings import Settings, get_settings
 
 RETRY_DELAYS_SECONDS = (0.2, 1.0)
+MAX_TOKENS = 2**31
+"""An endpoint that has counted more has not counted."""
+NOT_UNDERSTOOD = "The embedding endpoint's answer is not understood."
 QUESTION_TIMEOUT_SECONDS = 5.0
 MAX_QUESTION_CHARS = 8000
 """Embedding models read some thousand tokens, and many endpoints refuse more; the text search sees the whole question."""
 MODEL_SECONDS = 60.0
-"""For so long a process takes the model that it knows for the active one; after a switch the database says that it is not."""
+"""For so long a process takes the model that it knows for the active one, where nothing is compared with what it has made."""
 
 Result = TypeVar("Result")
 
@@ -41,6 +45,26 @@ class Model:
     """The endpoint is asked for vectors of this width, because the model can shorten its own; many endpoints refuse that."""
 
 
+@dataclass(slots=True)
+class Held:
+    """What is held of a budget for a question's embedding: budget.reserve_question's reservation and model."""
+
+    id: str
+    question: str
+    model: Model
+    tokens: int | None = 0
+    """What the endpoint has counted: 0 as long as it has not answered, None when it does not say."""
+
+    @classmethod
+    def of(cls, question: str, told: Mapping[str, Any]) -> Self:
+        """Return what budget.reserve_question has told."""
+        return cls(told["held"], question, Model(**told["model"]))
+
+    def settled(self) -> dict[str, object]:
+        """Return the arguments by which an SQL function ends it."""
+        return {"p_held": self.id, "p_held_tokens": self.tokens}
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
     """A question's embedding, in pgvector's text form, and whose it is."""
@@ -52,14 +76,14 @@ class Vector:
 _known: tuple[Database, float, Model] | None = None
 
 
-async def active_model(*, fresh: bool = False) -> Model:
-    """Return the model that made the vectors that searches compare with; `fresh` asks the database in any case.
+async def active_model() -> Model:
+    """Return the model that made the vectors that searches compare with.
 
     It is the database's, whatever LITELLM_EMBEDDING_MODEL says: that one is what `make reembed` builds.
     """
     global _known  # noqa: PLW0603 - a process has one
     database = await runtime.database()
-    if fresh or _known is None or _known[0] is not database or time.monotonic() > _known[1]:
+    if _known is None or _known[0] is not database or time.monotonic() > _known[1]:
         _known = database, time.monotonic() + MODEL_SECONDS, Model(**await database.call("rag.active_model"))
     return _known[2]
 
@@ -70,12 +94,7 @@ def configured_model(settings: Settings) -> Model:
 
 
 async def embed(
-    texts: Sequence[str],
-    model: Model,
-    settings: Settings,
-    *,
-    timeout_seconds: float,
-    retries: int = len(RETRY_DELAYS_SECONDS),
+    texts: Sequence[str], model: Model, settings: Settings, *, timeout_seconds: float
 ) -> list[str | Problem]:
     """Return one vector a text, in pgvector's text form at half precision, in the order of the texts.
 
@@ -84,12 +103,10 @@ async def embed(
     cannot be reached, is too slow or fails, and `embedding_rejected` when it refuses, with the status in `extra`, or answers
     what is not understood.
     """
-    about = {"gen_ai.embeddings.dimension.count": model.width}
-    for delay in (*RETRY_DELAYS_SECONDS[:retries], None):
+    for delay in (*RETRY_DELAYS_SECONDS, None):
         try:
-            with telemetry.model_call("embeddings", model.name, settings.litellm_base_url, about):
-                answer = await request(texts, model, settings, timeout_seconds)
-            return _vectors(answer, len(texts), model)
+            answer = await _ask(texts, model, settings, timeout_seconds)
+            return _vectors(_parsed(answer), len(texts), model)
         except Problem as problem:
             if problem.code != "embedding_unavailable" or delay is None:
                 raise
@@ -111,42 +128,90 @@ async def request(texts: Sequence[str], model: Model, settings: Settings, timeou
     )
 
 
-async def with_question(question: str, call: Callable[[Vector | None], Awaitable[Result]]) -> Result:
+async def with_question(
+    principal: Principal,
+    hold: Callable[[], Awaitable[Held | Result]],
+    call: Callable[[Held, Vector | None], Awaitable[Result]],
+) -> Result:
     """Return what a call makes of a question's vector, of None where the search is by text alone.
 
-    When the vectors have just become another model's, the question is embedded again, once.
+    `hold` reserves what the embedding may take, or returns the result where none is needed. `call` ends the reservation, by
+    `Held.settled`; when it fails, or is not reached, it is ended here: what the endpoint has answered is charged, whatever
+    becomes of the question. When the vectors have just become another model's, all begins anew, once.
     """
+    for last in (False, True):
+        held = await hold()
+        if not isinstance(held, Held):
+            return held
+        try:
+            return await call(held, await embed_question(held))
+        except BaseException as error:
+            await _settle(principal, held)
+            if last or not (isinstance(error, Problem) and error.code == "embedding_model_changed"):
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _settle(principal: Principal, held: Held) -> None:
+    """End a reservation; what cannot be ended now ends by itself, uncharged."""
     try:
-        return await call(await embed_question(question))
+        database = await runtime.database()
+        await database.call_releasing_early("budget.settle_question", principal, **held.settled())
     except Problem as problem:
-        if problem.code != "embedding_model_changed":
-            raise
-    return await call(await embed_question(question, fresh=True))
+        metrics.problems().labels(problem.code).inc()
+        logs.error("question_not_charged", held=held.id, code=problem.code, detail=problem.detail)
 
 
-async def embed_question(question: str, *, fresh: bool = False) -> Vector | None:
-    """Return a question's vector, or None when the endpoint does not answer: then the search is by text alone."""
-    model = await active_model(fresh=fresh)
-    texts = [question[:MAX_QUESTION_CHARS]]
+async def embed_question(held: Held) -> Vector | None:
+    """Return a question's vector, or None when the endpoint does not answer: then the search is by text alone.
+
+    Tells in `held` what the endpoint has counted. Raises Problem as `embed` does.
+    """
+    model, settings = held.model, get_settings()
     try:
-        [vector] = await embed(texts, model, get_settings(), timeout_seconds=QUESTION_TIMEOUT_SECONDS, retries=0)
+        answer = await _ask([held.question[:MAX_QUESTION_CHARS]], model, settings, QUESTION_TIMEOUT_SECONDS)
     except Problem as problem:
         if problem.code != "embedding_unavailable":
             raise
         metrics.problems().labels(problem.code).inc()
         logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
         return None
+    held.tokens = None
+    parsed = _parsed(answer)
+    held.tokens = counted(parsed)
+    [vector] = _vectors(parsed, 1, model)
     if isinstance(vector, Problem):
         raise vector
     return Vector(vector, model)
 
 
-def _vectors(text: str, count: int, model: Model) -> list[str | Problem]:
+def counted(answer: Any) -> int | None:
+    """Return the tokens that the endpoint's answer counts, None when it does not say."""
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    return tokens if type(tokens) is int and 0 <= tokens < MAX_TOKENS else None
+
+
+async def _ask(texts: Sequence[str], model: Model, settings: Settings, timeout_seconds: float) -> str:
+    """Return the endpoint's answer as `request` does, within a span."""
+    about = {"gen_ai.embeddings.dimension.count": model.width}
+    with telemetry.model_call("embeddings", model.name, settings.litellm_base_url, about):
+        return await request(texts, model, settings, timeout_seconds)
+
+
+def _parsed(text: str) -> Any:
     try:
-        items = sorted(json.loads(text)["data"], key=lambda item: item["index"])
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Problem("embedding_rejected", NOT_UNDERSTOOD) from error
+
+
+def _vectors(answer: Any, count: int, model: Model) -> list[str | Problem]:
+    try:
+        items = sorted(answer["data"], key=lambda item: item["index"])
         vectors = [_vector(item["embedding"], model) for item in items]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Problem("embedding_rejected", NOT_UNDERSTOOD) from error
     if len(vectors) != count:
         raise Problem(
             "embedding_rejected", f"The embedding endpoint returned {len(vectors)} vectors for {count} texts."

@@ -8,13 +8,14 @@ from psycopg.types.json import Jsonb
 
 from shared import logs, metrics, telemetry
 from shared.database import Database, Row
-from shared.embeddings import Vector, with_question
+from shared.embeddings import Held, Vector, with_question
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.reranking import rerank
 from shared.settings import Settings
-from shared.turns import embedded
+from shared.turns import embedded, reserve
 
+FULL = frozenset({"budget_exceeded", "budget_paused"})
 RERANKED = 30
 """So many results of the search are put before the reranking model; where more are asked for, as many."""
 DONE = "done"
@@ -27,15 +28,12 @@ class Found:
     results: Sequence[Row]
     mode: str
     """`hybrid`, or `text` where the question's embedding could not be had."""
+    reason: str | None = None
+    """The code of the problem for which the search was by text alone."""
     plan: Row | None = None
     """What rag.explain_search says, where it was asked for."""
     rerank: str | None = None
     """`done`, or the code of the problem for which the order is the search's own; None: there is no reranking model."""
-
-    @property
-    def reason(self) -> str | None:
-        """Return the code of the problem for which the search was by text alone."""
-        return "embedding_unavailable" if self.mode == "text" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +50,25 @@ class Wanted:
 async def search(database: Database, principal: Principal, wanted: Wanted, settings: Settings) -> Found:
     """Return what is found for a question.
 
-    Raises Problem as the endpoint of embeddings and rag.find do; a reranking model that fails is no reason to find nothing.
+    A search by text costs nothing, so that it is what remains when a budget is full. Raises Problem as the endpoint of
+    embeddings and rag.find do; a reranking model that fails is no reason to find nothing.
     """
 
-    async def with_vector(vector: Vector | None) -> Found:
-        return await _search(database, principal, wanted, settings, vector)
+    async def hold() -> Held | Found:
+        try:
+            told = await reserve(database, principal, "budget.reserve_question", p_question=wanted.question)
+        except Problem as problem:
+            if problem.code not in FULL:
+                raise
+            metrics.problems().labels(problem.code).inc()
+            logs.warning("retrieval_degraded", code=problem.code, detail=problem.detail)
+            return replace(await _search(database, principal, wanted, settings, None), reason=problem.code)
+        return Held.of(wanted.question, told)
 
-    return await with_question(wanted.question, with_vector)
+    async def with_vector(held: Held, vector: Vector | None) -> Found:
+        return await _search(database, principal, wanted, settings, vector, held)
+
+    return await with_question(principal, hold, with_vector)
 
 
 async def reranked(
@@ -78,10 +88,17 @@ async def reranked(
 
 
 async def _search(
-    database: Database, principal: Principal, wanted: Wanted, settings: Settings, vector: Vector | None
+    database: Database,
+    principal: Principal,
+    wanted: Wanted,
+    settings: Settings,
+    vector: Vector | None,
+    held: Held | None = None,
 ) -> Found:
+    """Search, and end what was held for the question's embedding, if that is to be done here."""
+    call = database.call if held is None else database.call_releasing_early
     with telemetry.database_call("rag.find"):
-        told = await database.call(
+        told = await call(
             "rag.find",
             principal,
             p_query=wanted.question,
@@ -90,8 +107,13 @@ async def _search(
             p_limit=max(wanted.limit, RERANKED) if settings.rerank_model else wanted.limit,
             p_filter=None if wanted.filtered is None else Jsonb(wanted.filtered),
             p_explain=wanted.explain,
+            **({} if held is None else held.settled()),
         )
-    found = Found(told["results"], "text" if vector is None else "hybrid", told["plan"])
+    found = (
+        Found(told["results"], "text", "embedding_unavailable", told["plan"])
+        if vector is None
+        else Found(told["results"], "hybrid", None, told["plan"])
+    )
     return await _rerank(found, wanted, settings) if settings.rerank_model else found
 
 

@@ -1,6 +1,7 @@
 """Beginning a turn: what every function does that accepts one, whatever its clients speak."""
 
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -23,9 +24,27 @@ async def begin(database: Database, principal: Principal, function: str, /, **ar
 
     That a budget was found full is noted, because the refused transaction leaves nothing.
     """
+    return await _begin(database, database.call_releasing_early, principal, function, arguments)
+
+
+async def reserve(database: Database, principal: Principal, function: str, /, **arguments: object) -> dict[str, Any]:
+    """Return what an SQL function reserves for a question's embedding, as `begin`.
+
+    It is not on disk yet: nobody is told of it, and when it is lost nothing is but a charge.
+    """
+    return await _begin(database, database.call_unflushed, principal, function, arguments)
+
+
+async def _begin(
+    database: Database,
+    call: Callable[..., Awaitable[Any]],
+    principal: Principal,
+    function: str,
+    arguments: Mapping[str, object],
+) -> dict[str, Any]:
     try:
         with telemetry.database_call(function):
-            accepted: dict[str, Any] = await database.call_releasing_early(function, principal, **arguments)
+            accepted: dict[str, Any] = await call(function, principal, **arguments)
     except Problem as problem:
         if problem.code == "budget_exceeded":
             full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from functions.chat.models import Question, Regeneration
 from shared import logs, metrics, retrieval
 from shared.access import Admission, admitted, call
-from shared.embeddings import Vector, with_question
+from shared.embeddings import Held, Vector, with_question
 from shared.event_stream import HEADERS, EventStreamResponse
 from shared.follow import followed
 from shared.http import read_json
@@ -22,7 +22,7 @@ from shared.runtime import runtime
 from shared.settings import get_settings
 from shared.stream_reader import StoredEvent
 from shared.streams import BEGINNING, HEARTBEAT, POSITION, StreamEvent
-from shared.turns import begin, embedded, idempotency_key, timings, traceparent
+from shared.turns import begin, embedded, idempotency_key, reserve, timings, traceparent
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -46,11 +46,27 @@ async def accept(
     begun = time.perf_counter()
     vector_at = begins = begun
 
-    settings = get_settings()
+    settings, database = get_settings(), await runtime.database()
+    arguments: dict[str, object] = {
+        "p_message": question.message,
+        "p_conversation_id": question.conversation_id,
+        "p_collections": question.collections,
+        "p_idempotency_key": key,
+        "p_max_tokens": question.max_tokens,
+        "p_model": question.model,
+        "p_parent_id": question.parent_id,
+        "p_edits": question.edits,
+    }
 
-    async def begin_with(vector: Vector | None) -> dict[str, Any]:
+    async def hold() -> Held | dict[str, Any]:
+        # With a key it may be a turn that was begun before, of which the client is told.
+        begin_or_reserve = reserve if key is None else begin
+        told = await begin_or_reserve(database, admission.principal, "chat.begin_turn", **arguments, p_reserve=True)
+        return Held.of(question.message, told) if "held" in told else told
+
+    async def begin_with(held: Held, vector: Vector | None) -> dict[str, Any]:
         nonlocal vector_at, begins
-        vector_at, database = time.perf_counter(), await runtime.database()
+        vector_at = time.perf_counter()
         reranked = await retrieval.reranked(
             database, admission.principal, question.message, settings, question.collections, vector
         )
@@ -59,21 +75,15 @@ async def accept(
             database,
             admission.principal,
             "chat.begin_turn",
-            p_message=question.message,
+            **arguments,
             **embedded(vector),
-            p_conversation_id=question.conversation_id,
-            p_collections=question.collections,
-            p_idempotency_key=key,
-            p_max_tokens=question.max_tokens,
-            p_model=question.model,
+            **held.settled(),
             p_traceparent=trace,
-            p_parent_id=question.parent_id,
-            p_edits=question.edits,
             p_timings=timings(admission, embedding=vector_at - begun),
             p_reranked=reranked,
         )
 
-    accepted = await with_question(question.message, begin_with)
+    accepted = await with_question(admission.principal, hold, begin_with)
     steps = {"embedding": vector_at - begun, "begin_turn": time.perf_counter() - begins}
     if settings.rerank_model:
         steps["rerank"] = begins - vector_at

@@ -18,7 +18,7 @@ from functions.openai_api.telling import Stream, Whole
 from shared import generation, retrieval, together, turns
 from shared.access import Admission, admitted
 from shared.answer import Heard
-from shared.embeddings import Vector, with_question
+from shared.embeddings import Held, Vector, with_question
 from shared.http import read_json
 from shared.leases import WORKER
 from shared.principal import Worker
@@ -93,23 +93,31 @@ async def _begin_alone(admission: Admission, arguments: dict[str, object]) -> di
     """Begin the turn; where the database says that it needs the question's vector, make it and begin again."""
     settings = get_settings()
     arguments |= {"p_worker": WORKER, "p_lease": settings.job_lease(), "p_timings": turns.timings(admission)}
-    database = await runtime.database()
-    begin = "chat.begin_completion"
-    accepted = await turns.begin(database, admission.principal, begin, **arguments)
-    if "embed" in accepted:
-        begun = time.perf_counter()
+    database, principal = await runtime.database(), admission.principal
+    begin, begun = "chat.begin_completion", time.perf_counter()
+    collections: list[str] | None = None
 
-        async def begin_with(vector: Vector | None) -> dict[str, Any]:
-            arguments["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
-            reranked = await retrieval.reranked(
-                database, admission.principal, asked_for, get_settings(), accepted["collections"], vector
-            )
-            found = {**turns.embedded(vector), "p_embedded": True, "p_reranked": reranked}
-            return await turns.begin(database, admission.principal, begin, **arguments, **found)
+    async def hold() -> Held | dict[str, Any]:
+        nonlocal begun, collections
+        told = await turns.begin(database, principal, begin, **arguments, p_reserve=True)
+        if "embed" not in told:
+            return told
+        begun, collections = time.perf_counter(), told["collections"]
+        if "held" in told:
+            return Held.of(told["embed"], told)
+        # Nothing but blanks: there is nothing to embed.
+        return await begin_with(None, told["embed"])
 
-        asked_for = accepted["embed"]
-        accepted = await (with_question(asked_for, begin_with) if asked_for.strip() else begin_with(None))
-    return accepted
+    async def begin_with_vector(held: Held, vector: Vector | None) -> dict[str, Any]:
+        return await begin_with(vector, held.question, **held.settled())
+
+    async def begin_with(vector: Vector | None, question: str, **settled: object) -> dict[str, Any]:
+        found = {**turns.embedded(vector), **settled, "p_embedded": True}
+        found["p_timings"] = turns.timings(admission, embedding=time.perf_counter() - begun)
+        found["p_reranked"] = await retrieval.reranked(database, principal, question, settings, collections, vector)
+        return await turns.begin(database, principal, begin, **arguments | found)
+
+    return await with_question(principal, hold, begin_with_vector)
 
 
 def _json(field: str, document: object) -> str:

@@ -43,10 +43,13 @@ async def create(request: Request) -> Response:
         if len(data) != len(texts):
             raise ValueError(len(data))
     except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise Problem("embedding_rejected", "The embedding endpoint's answer is not understood.") from error
+        raise Problem("embedding_rejected", embeddings.NOT_UNDERSTOOD) from error
     finally:
         used = await database.call_releasing_early(
-            "budget.settle_embedding", principal, p_id=held["id"], p_tokens=0 if text is None else _counted(answer)
+            "budget.settle_embedding",
+            principal,
+            p_id=held["id"],
+            p_tokens=0 if text is None else embeddings.counted(answer),
         )
     return JSONResponse(
         {
@@ -63,10 +66,3 @@ def _item(item: dict[str, Any], encoding: str | None) -> dict[str, Any]:
     if encoding == "base64":
         vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     return {"object": "embedding", "index": item["index"], "embedding": vector}
-
-
-def _counted(answer: Any) -> int | None:
-    """Return the tokens that the endpoint counted, None when it does not say: then what was held is charged."""
-    usage = answer.get("usage") if isinstance(answer, dict) else None
-    counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-    return counted if type(counted) is int and counted >= 0 else None

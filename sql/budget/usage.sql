@@ -28,10 +28,12 @@ BEGIN
                               'tokens', g.tokens, 'cost_micros', g.cost_micros)
       ORDER BY g.day, g.user_id, g.api_key_id, g.model), '[]')
     FROM (
-      SELECT k.day, k.user_id, k.api_key_id, k.model, count(DISTINCT l.turn_id) AS turns,
+      SELECT k.day, k.user_id, k.api_key_id, k.model, count(DISTINCT l.turn_id) FILTER (WHERE e.name IS NULL) AS turns,
         coalesce(sum(l.prompt_tokens), 0) AS prompt_tokens, coalesce(sum(l.completion_tokens), 0) AS completion_tokens,
         sum(l.tokens) AS tokens, sum(l.cost_micros) AS cost_micros
       FROM budget.ledger AS l
+      -- An embedding is charged by itself, and is no turn.
+      LEFT JOIN (SELECT DISTINCT m.name FROM rag.embedding_models AS m) AS e ON e.name = l.model
       CROSS JOIN LATERAL (SELECT
         CASE WHEN 'day' = ANY (p_by) THEN l.day END AS day,
         CASE WHEN 'user' = ANY (p_by) THEN l.user_id END AS user_id,

@@ -15,7 +15,10 @@ CREATE OR REPLACE FUNCTION chat.begin_completion(
   p_lease interval DEFAULT NULL,
   p_timings jsonb DEFAULT NULL,
   p_embedding_model integer DEFAULT NULL,
-  p_reranked jsonb DEFAULT NULL
+  p_reranked jsonb DEFAULT NULL,
+  p_reserve boolean DEFAULT false,
+  p_held uuid DEFAULT NULL,
+  p_held_tokens bigint DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -39,6 +42,7 @@ BEGIN
     v_request := sha256(convert_to(jsonb_build_array(p_messages, p_parameters, p_model, p_max_tokens, p_collections)::text, 'UTF8'));
     v_earlier := chat.earlier_turn(p_idempotency_key, v_request);
     IF v_earlier IS NOT NULL THEN
+      PERFORM budget.settle_question(p_held, p_held_tokens);
       RETURN v_earlier;
     END IF;
   END IF;
@@ -49,7 +53,8 @@ BEGIN
     v_collections := coalesce(p_collections, v_alias.collections);
   END IF;
   IF v_collections IS NOT NULL AND NOT p_embedded THEN
-    RETURN jsonb_build_object('embed', v_question, 'collections', nullif(v_collections, '{}'));
+    RETURN jsonb_build_object('embed', v_question, 'collections', nullif(v_collections, '{}'))
+      || CASE WHEN p_reserve AND v_question ~ '\S' THEN budget.reserve_question(v_question) ELSE '{}' END;
   END IF;
 
   INSERT INTO chat.turns (tenant_id, id, user_id, idempotency_key, request_sha256, retrieval, max_tokens, request)
@@ -65,12 +70,13 @@ BEGIN
     v_passages := chat.retrieve(v_turn, v_question, p_embedding, nullif(v_collections, '{}'), p_reranked);
   END IF;
   RETURN chat.dispatch(v_turn, v_question, v_model, v_passages, p_traceparent, p_worker, p_lease,
-                       CASE WHEN v_passages = 0 THEN p_messages END, v_timings);
+                       CASE WHEN v_passages = 0 THEN p_messages END, v_timings, p_held, p_held_tokens);
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb) IS
+COMMENT ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb, boolean, uuid, bigint) IS
   'Accepts a request of the OpenAI API: as chat.begin_turn, for messages that the client brings. p_collections: where to search, {} everywhere, NULL: only if the model is an alias. '
-  'Returns chat.turn_accepted with the job of p_worker; or {embed, collections}, the text whose embedding it needs first, and where it is searched for. Raises not_found, '
+  'Returns chat.turn_accepted with the job of p_worker; or {embed, collections}, the text whose embedding it needs first, and where it is searched for; with p_reserve, and unless the text is '
+  'blank, also {held, model} of budget.reserve_question, which p_held and p_held_tokens end. Raises not_found, '
   'idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb) TO app;
+GRANT EXECUTE ON FUNCTION chat.begin_completion(jsonb, jsonb, text, integer, text[], text, boolean, text, text, text, interval, jsonb, integer, jsonb, boolean, uuid, bigint) TO app;

@@ -14,7 +14,10 @@ CREATE OR REPLACE FUNCTION chat.begin_turn(
   p_edits uuid DEFAULT NULL,
   p_timings jsonb DEFAULT NULL,
   p_embedding_model integer DEFAULT NULL,
-  p_reranked jsonb DEFAULT NULL
+  p_reranked jsonb DEFAULT NULL,
+  p_reserve boolean DEFAULT false,
+  p_held uuid DEFAULT NULL,
+  p_held_tokens bigint DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
@@ -39,7 +42,11 @@ BEGIN
   -- 1. The same request again is the same turn.
   v_earlier := chat.earlier_turn(p_idempotency_key, v_request);
   IF v_earlier IS NOT NULL THEN
+    -- Two of the same at once have both asked the endpoint.
+    PERFORM budget.settle_question(p_held, p_held_tokens);
     RETURN v_earlier;
+  ELSIF p_reserve THEN
+    RETURN budget.reserve_question(p_message);
   END IF;
 
   -- 2. The conversation, a new one or one of this user's, and the place in it.
@@ -71,13 +78,15 @@ BEGIN
 
   -- 4. The model, the job and the reservation.
   RETURN chat.dispatch(v_turn, p_message, p_model, v_passages, p_traceparent,
-                       p_timings => coalesce(p_timings, '{}') || jsonb_build_object('retrieval_at', v_retrieval_at));
+                       p_timings => coalesce(p_timings, '{}') || jsonb_build_object('retrieval_at', v_retrieval_at),
+                       p_held => p_held, p_held_tokens => p_held_tokens);
 END
 $$;
 
-COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) IS
+COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb, boolean, uuid, bigint) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
   'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. p_embedding_model: whose vector '
-  'p_embedding is; p_reranked: as in chat.retrieve. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
+  'p_embedding is; p_reranked: as in chat.retrieve. With p_reserve it begins nothing but what comes before the embedding, and returns budget.reserve_question, unless the turn was begun '
+  'before; then p_held and p_held_tokens end that, as budget.settle_question. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
   'budget_exceeded, budget_paused.';
-GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb) TO app;
+GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb, boolean, uuid, bigint) TO app;

@@ -3,7 +3,8 @@
 -- from the start, no event is needed, and should it die, the lease ends and the sweeper emits the job like any other.
 CREATE OR REPLACE FUNCTION chat.dispatch(
   p_turn_id uuid, p_question text, p_model text, p_passages integer, p_traceparent text,
-  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL, p_prompt jsonb DEFAULT NULL, p_timings jsonb DEFAULT NULL
+  p_worker text DEFAULT NULL, p_lease interval DEFAULT NULL, p_prompt jsonb DEFAULT NULL, p_timings jsonb DEFAULT NULL,
+  p_held uuid DEFAULT NULL, p_held_tokens bigint DEFAULT NULL
 )
 RETURNS jsonb
 LANGUAGE plpgsql
@@ -52,13 +53,17 @@ BEGIN
       'job', inference.job_document(v_job, v_turn, CASE WHEN p_prompt IS NULL THEN v_prompt END));
   END IF;
 
-  -- 3. The budget: the prompt, and all that the model may generate.
+  -- 3. The budget: what the question's embedding took, which gives back the rest that it held; the prompt, and all that the model
+  -- may generate.
+  IF p_held IS NOT NULL THEN
+    PERFORM budget.settle_question(p_held, p_held_tokens);
+  END IF;
   RETURN v_answer || jsonb_build_object(
     'replayed', false, 'reserved_tokens', budget.reserve(p_turn_id, v_prompt_tokens, v_turn.max_tokens, v_choice ->> 'model'));
 END
 $$;
 
-COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb, jsonb) IS
+COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb, jsonb, uuid, bigint) IS
   'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted; or, for a process that generates it itself, '
   '{turn_id, model, tier, created_at, job: inference.job_document}, without the messages where it brings the whole prompt. Raises no_model, no_healthy_model, budget_exceeded, '
-  'budget_paused. Internal.';
+  'budget_paused. p_held, p_held_tokens: as in budget.settle_question. Internal.';

@@ -199,6 +199,14 @@ class Platform:
             )
         return [Entry(*row) for row in rows]
 
+    def embedded(self) -> list[int]:
+        """Return the tokens that were charged for embeddings, one by one."""
+        with self.database.connect() as operator:
+            charged = operator.query(
+                "SELECT l.tokens FROM budget.ledger l JOIN rag.embedding_models m ON m.name = l.model WHERE l.entry = 'settle'"
+            )
+        return [tokens for (tokens,) in charged]
+
     def held(self) -> int:
         """Return the tokens that open reservations hold."""
         with self.database.connect() as operator:

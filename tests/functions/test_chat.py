@@ -42,7 +42,8 @@ async def test_a_question_is_answered_from_the_documents_in_one_stream(platform:
     usage = completed.data["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
     assert completed.data["charged_tokens"] == usage["total_tokens"]
-    assert completed.data["budget"]["day"]["settled"] == usage["total_tokens"]
+    [embedded] = platform.embedded()
+    assert completed.data["budget"]["day"]["settled"] == usage["total_tokens"] + embedded
     assert completed.data["budget"]["day"]["reserved"] == 0
     turn = await platform.read(accepted.data["turn_id"])
     assert turn["status"] == "completed"
@@ -75,10 +76,13 @@ async def test_the_same_idempotency_key_twice_is_one_turn_charged_once(platform:
     assert len({said(stream) for stream in streams}) == 1
     assert said(streams[0])
     assert {stream[-1].name for stream in streams} == {"turn.completed"}
-    counts = platform.counts()
-    assert (counts["chat.turns"], counts["inference.jobs"], counts["budget.reservations"]) == (1, 1, 1)
+    counts, embedded = platform.counts(), platform.embedded()
+    assert (counts["chat.turns"], counts["inference.jobs"]) == (1, 1)
+    # Two at the same instant may both have embedded the question; who comes later does not.
+    assert counts["budget.reservations"] == 1 + len(embedded) in (2, 3)
     usage = streams[0][-1].data["usage"]["total_tokens"]
-    assert streams[2][-1].data["budget"]["day"]["settled"] == usage
+    with platform.database.connect() as operator:
+        assert operator.query("SELECT DISTINCT settled, reserved FROM budget.balances") == [(usage + sum(embedded), 0)]
 
     conflict = await platform.call("chat", "POST", "/chat", {"message": "Another question"}, headers=headers)
     assert (conflict.status, conflict.code()) == (409, "idempotency_conflict")
@@ -179,7 +183,9 @@ async def test_a_running_turn_is_stopped_and_keeps_what_was_said(
 
 
 @pytest.mark.parametrize("period", ["day", "month"])
-async def test_a_budget_that_is_used_up_refuses_and_leaves_nothing(platform: Platform, period: str) -> None:
+async def test_a_budget_that_is_used_up_refuses_and_leaves_nothing_but_the_embedding(
+    platform: Platform, period: str
+) -> None:
     with platform.database.connect() as operator:
         operator.run(
             "INSERT INTO budget.limits (tenant_id, scope, holder_id, period, tokens) VALUES (%s, 'tenant', %s, %s, 100)",
@@ -190,10 +196,13 @@ async def test_a_budget_that_is_used_up_refuses_and_leaves_nothing(platform: Pla
     assert (reply.status, reply.code()) == (429, "budget_exceeded")
     problem = reply.json()
     assert (problem["scope"], problem["period"]) == ("tenant", period)
-    assert (problem["limit"], problem["remaining"]) == (100, 100)
-    assert problem["requested"] > 1024
+    [embedded] = platform.embedded()
+    assert (problem["limit"], problem["requested"] > 1024) == (100, True)
     assert datetime.fromisoformat(problem["resets_at"]) > datetime.now(UTC)
-    assert platform.counts() == before
+    assert platform.held() == 0
+    assert platform.counts() == before | {"budget.reservations": 1, "budget.ledger": 3}
+    reply = await platform.call("chat", "POST", "/chat", {"message": QUESTION})
+    assert (reply.code(), reply.json()["remaining"]) == ("budget_exceeded", 100 - 2 * embedded)
 
 
 async def test_without_embeddings_the_search_is_by_text_and_says_so(
@@ -239,14 +248,18 @@ WRONG_EMBEDDINGS = {
 
 
 @pytest.mark.parametrize(("answer", "code"), WRONG_EMBEDDINGS.values(), ids=WRONG_EMBEDDINGS.keys())
-async def test_embeddings_that_are_wrong_refuse_the_question_and_leave_nothing(
+async def test_embeddings_that_are_wrong_refuse_the_question_and_leave_nothing_but_what_they_cost(
     platform: Platform, upstream: Upstream, answer: Answer, code: str
 ) -> None:
     upstream.embeddings = answer
     before = platform.counts()
     reply = await platform.call("chat", "POST", "/chat", {"message": QUESTION})
     assert (reply.status, reply.code()) == (502, code)
-    assert platform.counts() == before
+    # What is answered is charged; what was refused is only reserved and released.
+    refused = answer is WRONG_EMBEDDINGS["refused"][0]
+    assert len(platform.embedded()) == (not refused)
+    assert platform.counts() == before | {"budget.reservations": 1, "budget.ledger": 2 if refused else 3}
+    assert platform.held() == 0
 
 
 async def test_a_trace_context_travels_with_the_event_and_nonsense_does_not(platform: Platform) -> None:
