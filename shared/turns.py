@@ -24,7 +24,8 @@ async def begin(database: Database, principal: Principal, function: str, /, **ar
 
     That a budget was found full is noted, because the refused transaction leaves nothing.
     """
-    return await _begin(database, database.call_releasing_early, principal, function, arguments)
+    with telemetry.database_call(function):
+        return await _begin(database, database.call_releasing_early, principal, function, arguments)
 
 
 async def reserve(database: Database, principal: Principal, function: str, /, **arguments: object) -> dict[str, Any]:
@@ -32,7 +33,8 @@ async def reserve(database: Database, principal: Principal, function: str, /, **
 
     It is not on disk yet: nobody is told of it, and when it is lost nothing is but a charge.
     """
-    return await _begin(database, database.call_unflushed, principal, function, arguments)
+    with telemetry.database_call("budget.reserve_question"):
+        return await _begin(database, database.call_unflushed, principal, function, arguments)
 
 
 async def _begin(
@@ -43,8 +45,7 @@ async def _begin(
     arguments: Mapping[str, object],
 ) -> dict[str, Any]:
     try:
-        with telemetry.database_call(function):
-            accepted: dict[str, Any] = await call(function, principal, **arguments)
+        accepted: dict[str, Any] = await call(function, principal, **arguments)
     except Problem as problem:
         if problem.code == "budget_exceeded":
             full = {f"p_{name}": problem.extra[name] for name in ("scope", "holder_id", "period", "starts_on")}

@@ -189,7 +189,8 @@ def test_of_questions_at_once_exactly_those_that_fit_are_held_and_their_turns_pa
     limit(database, tenant, 12 * estimate + estimate // 2)
     with ExitStack() as stack:
         callers = [stack.enter_context(database.connect("app", tenant, f"user-{n % 3}")) for n in range(30)]
-        start, admitted = threading.Barrier(len(callers)), []
+        start = threading.Barrier(len(callers))
+        admitted: list[tuple[Caller, UUID]] = []
 
         def attempt(caller: Caller) -> None:
             start.wait()
@@ -205,7 +206,7 @@ def test_of_questions_at_once_exactly_those_that_fit_are_held_and_their_turns_pa
             list(threads.map(attempt, callers))
             assert len(admitted) == 12
             assert_sound(database, tenant)
-            charged = list(threads.map(lambda pair: settle(*pair, 10 * estimate), admitted))
+            charged = list(threads.map(lambda pair: settle(pair[0], pair[1], 10 * estimate), admitted))
     # Together they have counted far more than there is: what fits is charged, and not one token more.
     total = sum(tokens or 0 for tokens in charged)
     assert balance(database, tenant) == (12 * estimate + estimate // 2, total, 0)

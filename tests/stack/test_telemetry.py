@@ -29,6 +29,7 @@ def test_a_trace_goes_from_process_to_process_and_nothing_is_lost_at_the_end(tmp
     assert told == {
         ("POST /chat", "chat", ""),
         ("embeddings local/all-minilm-l6-v2", "chat", "POST /chat"),
+        ("budget.reserve_question", "chat", "POST /chat"),
         ("chat.begin_turn", "chat", "POST /chat"),
         (process, "infer", "POST /chat"),
         ("chat local/extractive-standard", "infer", process),
