@@ -156,7 +156,7 @@ async def _settle(principal: Principal, held: Held) -> None:
     """End a reservation; what cannot be ended now ends by itself, uncharged."""
     try:
         database = await runtime.database()
-        await database.call_releasing_early("budget.settle_question", principal, **held.settled())
+        await database.call_releasing_early("budget.settle_embedding", principal, p_id=held.id, p_tokens=held.tokens)
     except Problem as problem:
         metrics.problems().labels(problem.code).inc()
         logs.error("question_not_charged", held=held.id, code=problem.code, detail=problem.detail)

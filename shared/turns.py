@@ -29,12 +29,15 @@ async def begin(database: Database, principal: Principal, function: str, /, **ar
 
 
 async def reserve(database: Database, principal: Principal, function: str, /, **arguments: object) -> dict[str, Any]:
-    """Return what an SQL function reserves for a question's embedding, as `begin`.
+    """Return what an SQL function reserves for a question's embedding, or the turn that was begun before; as `begin`.
 
-    It is not on disk yet: nobody is told of it, and when it is lost nothing is but a charge.
+    A reservation is not on disk yet: nobody is told of it, and when it is lost nothing is but a charge.
     """
     with telemetry.database_call("budget.reserve_question"):
-        return await _begin(database, database.call_unflushed, principal, function, arguments)
+        told = await _begin(database, database.call_unflushed, principal, function, arguments)
+        if "turn_id" in told:
+            await together.flushed(database)
+        return told
 
 
 async def _begin(

@@ -59,9 +59,7 @@ async def accept(
     }
 
     async def hold() -> Held | dict[str, Any]:
-        # With a key it may be a turn that was begun before, of which the client is told.
-        begin_or_reserve = reserve if key is None else begin
-        told = await begin_or_reserve(database, admission.principal, "chat.begin_turn", **arguments, p_reserve=True)
+        told = await reserve(database, admission.principal, "chat.begin_turn", **arguments, p_reserve=True)
         return Held.of(question.message, told) if "held" in told else told
 
     async def begin_with(held: Held, vector: Vector | None) -> dict[str, Any]:

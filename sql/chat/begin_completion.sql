@@ -42,7 +42,7 @@ BEGIN
     v_request := sha256(convert_to(jsonb_build_array(p_messages, p_parameters, p_model, p_max_tokens, p_collections)::text, 'UTF8'));
     v_earlier := chat.earlier_turn(p_idempotency_key, v_request);
     IF v_earlier IS NOT NULL THEN
-      PERFORM budget.settle_question(p_held, p_held_tokens);
+      PERFORM budget.settle_embedding(p_held, p_held_tokens);
       RETURN v_earlier;
     END IF;
   END IF;

@@ -56,7 +56,7 @@ BEGIN
   -- 3. The budget: what the question's embedding took, which gives back the rest that it held; the prompt, and all that the model
   -- may generate.
   IF p_held IS NOT NULL THEN
-    PERFORM budget.settle_question(p_held, p_held_tokens);
+    PERFORM budget.settle_embedding(p_held, p_held_tokens);
   END IF;
   RETURN v_answer || jsonb_build_object(
     'replayed', false, 'reserved_tokens', budget.reserve(p_turn_id, v_prompt_tokens, v_turn.max_tokens, v_choice ->> 'model'));
@@ -66,4 +66,4 @@ $$;
 COMMENT ON FUNCTION chat.dispatch(uuid, text, text, integer, text, text, interval, jsonb, jsonb, uuid, bigint) IS
   'Routes a turn that is stored with its passages, makes its job, and reserves its tokens. Returns chat.turn_accepted; or, for a process that generates it itself, '
   '{turn_id, model, tier, created_at, job: inference.job_document}, without the messages where it brings the whole prompt. Raises no_model, no_healthy_model, budget_exceeded, '
-  'budget_paused. p_held, p_held_tokens: as in budget.settle_question. Internal.';
+  'budget_paused. p_held, p_held_tokens: as in budget.settle_embedding. Internal.';

@@ -22,7 +22,7 @@ BEGIN
     'plan', CASE WHEN p_explain THEN rag.explain_search(p_query, p_embedding, p_collections, p_limit, p_filter) END);
   -- Last, because it locks the tenant's balances until the commit.
   IF p_held IS NOT NULL THEN
-    PERFORM budget.settle_question(p_held, p_held_tokens);
+    PERFORM budget.settle_embedding(p_held, p_held_tokens);
   END IF;
   RETURN v_found;
 END
@@ -30,6 +30,6 @@ $$;
 
 COMMENT ON FUNCTION rag.find(text, halfvec, integer, text[], integer, jsonb, boolean, uuid, bigint) IS
   'The search of the retrieval function: {results: the rows of rag.search, plan: rag.explain_search where it is asked for}. p_embedding_model: whose vector p_embedding is; p_held, '
-  'p_held_tokens: what budget.settle_question is to end with the search. Raises as '
+  'p_held_tokens: what budget.settle_embedding is to end with the search. Raises as '
   'rag.search, and embedding_model_changed.';
 GRANT EXECUTE ON FUNCTION rag.find(text, halfvec, integer, text[], integer, jsonb, boolean, uuid, bigint) TO app;

@@ -37,8 +37,8 @@ def hold(caller: Caller, question: str = QUESTION) -> UUID:
     return UUID(caller.call("budget.reserve_question", p_question=question)["held"])
 
 
-def settle(caller: Caller, held: UUID, tokens: int | None) -> int | None:
-    charged: int | None = caller.call("budget.settle_question", p_held=held, p_held_tokens=tokens)
+def settle(caller: Caller, held: UUID, tokens: int | None) -> int:
+    charged: int = caller.call("budget.settle_embedding", p_id=held, p_tokens=tokens)
     return charged
 
 
@@ -100,8 +100,8 @@ def test_nobody_settles_what_another_one_holds_or_a_turn(database: Database, ten
     held = hold(ann)
     turn = UUID(ann.call("chat.begin_turn", p_message=QUESTION)["turn_id"])
     with database.connect("app", tenant, "bob") as bob:
-        assert settle(bob, held, 0) is None
-    assert [settle(ann, turn, 0), settle(ann, uuid4(), 0)] == [None, None]
+        assert settle(bob, held, 5) == 0
+    assert [settle(ann, turn, 5), settle(ann, uuid4(), 5)] == [0, 0]
     with database.connect() as operator:
         assert operator.value("SELECT count(*) FROM budget.reservations WHERE closed_at IS NULL") == 2
 
@@ -173,7 +173,7 @@ def test_a_user_who_is_erased_takes_along_what_is_held(database: Database, tenan
         held, settled = hold(bob), hold(bob)
         settle(bob, settled, 5)
         act(database, tenant, "users.erase", "core.erase_user", p_user_id=user(database, tenant, "bob"))
-        assert settle(bob, held, 5) is None
+        assert settle(bob, held, 5) == 0
     assert balance(database, tenant)[1:] == (5, 0)
     with database.connect() as operator:
         assert operator.value("SELECT count(*) FROM budget.reservations") == 0
@@ -208,7 +208,7 @@ def test_of_questions_at_once_exactly_those_that_fit_are_held_and_their_turns_pa
             assert_sound(database, tenant)
             charged = list(threads.map(lambda pair: settle(pair[0], pair[1], 10 * estimate), admitted))
     # Together they have counted far more than there is: what fits is charged, and not one token more.
-    total = sum(tokens or 0 for tokens in charged)
+    total = sum(charged)
     assert balance(database, tenant) == (12 * estimate + estimate // 2, total, 0)
     assert total == 12 * estimate + estimate // 2
     with operator_of(database, tenant) as operator, refused("EA004"):
