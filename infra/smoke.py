@@ -51,6 +51,8 @@ class Smoke:
     collection: str = field(default_factory=lambda: f"smoke-{secrets.token_hex(6)}")
     _used: int = 0
     _charged: int = 0
+    _embedded: list[str] = field(default_factory=list)
+    """What was asked, and embedded for it."""
     _document: str = ""
     _conversation: str = ""
 
@@ -74,7 +76,9 @@ class Smoke:
             return
         await self._step("a search finds it", self._search(found=True))
         if await self._step("an answer is streamed", self._ask()):
-            await self._step("the budget is charged for it, and for nothing else", self._budget())
+            await self._step(
+                "the budget is charged for it, for what was embedded, and for nothing else", self._budget()
+            )
         await self._step("a document that is deleted is found no more", self._delete())
 
     async def _step(self, name: str, work: Awaitable[str]) -> bool:
@@ -136,6 +140,7 @@ class Smoke:
     async def _search(self, *, found: bool) -> str:
         query = {"q": f"Where does the {WORD} sleep?", "collection": self.collection}
         results = (await self._json("GET", "retrieval", "/search", params=query))["results"]
+        self._embedded.append(query["q"])
         if bool(results) != found:
             raise Failed(f"{len(results)} results")
         return ""
@@ -150,13 +155,18 @@ class Smoke:
         if answer.first_token_seconds is None:
             raise Failed("it came without a token")
         self._charged = int(answer.completed["charged_tokens"])
+        self._embedded.append(question)
         return f"first token after {answer.first_token_seconds:.2f} s, by {answer.completed['model']}"
 
     async def _budget(self) -> str:
         used = await self._usage() - self._used
-        if used != self._charged:
-            raise Failed(f"the answer cost {self._charged} tokens, and the user was charged {used}")
-        return f"{used} tokens"
+        # What an embedding costs is told where one is asked for by itself.
+        told = await self._json("POST", "openai-api", "/v1/embeddings", json={"input": self._embedded})
+        embedded = int(told["usage"]["total_tokens"])
+        if used != self._charged + embedded:
+            cost = f"the answer cost {self._charged} tokens, and the embeddings {embedded}"
+            raise Failed(f"{cost}, and the user was charged {used}")
+        return f"{self._charged} and {embedded} tokens"
 
     async def _usage(self) -> int:
         """Return what the caller was charged, over every day that it may be now in the tenant's time zone."""

@@ -86,7 +86,7 @@ $$;
 COMMENT ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb, boolean, uuid, bigint) IS
   'Accepts a question of the current user: idempotency, retrieval, routing, job, reservation. It follows the newest answer of its conversation, p_parent_id, or what the question of '
   'the turn p_edits follows. p_timings: milliseconds of the steps before, for the trace. p_embedding_model: whose vector '
-  'p_embedding is; p_reranked: as in chat.retrieve. With p_reserve it begins nothing but what comes before the embedding, and returns budget.reserve_question, unless the turn was begun '
-  'before; then p_held and p_held_tokens end that, as budget.settle_embedding. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
+  'p_embedding is; p_reranked: as in chat.retrieve. With p_reserve nothing is begun: it returns budget.reserve_question, unless the turn was begun before; p_held and p_held_tokens then '
+  'end that, as budget.settle_embedding does. Returns chat.turn_accepted; raises not_found, idempotency_conflict, embedding_model_changed, no_model, no_healthy_model, '
   'budget_exceeded, budget_paused.';
 GRANT EXECUTE ON FUNCTION chat.begin_turn(text, text, uuid, text[], text, integer, text, text, uuid, uuid, jsonb, integer, jsonb, boolean, uuid, bigint) TO app;

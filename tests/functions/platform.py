@@ -213,6 +213,14 @@ class Platform:
             return int(operator.value("SELECT coalesce(sum(reserved), 0) FROM budget.balances"))
 
 
+def after_embeddings(counts: dict[str, int], charged: int) -> dict[str, int]:
+    """Return what Platform.counts returns after so many embeddings more: each is reserved, released and settled."""
+    return counts | {
+        "budget.reservations": counts["budget.reservations"] + charged,
+        "budget.ledger": counts["budget.ledger"] + 3 * charged,
+    }
+
+
 def said(stream: list[Event]) -> str:
     """Return the text that a client shows at the end of a stream."""
     shown = ""

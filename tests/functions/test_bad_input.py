@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.auth import issue_dev_token
 from shared.settings import DEV_JWT_SECRET, get_settings
 from tests.functions.asgi import Reply, call
-from tests.functions.platform import Platform
+from tests.functions.platform import Platform, after_embeddings
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 DEEP = b'{"message": ' + b"[" * 100_000
@@ -192,7 +192,8 @@ async def test_a_body_that_is_wrong_is_refused(platform: Platform, function: str
         case: outcome(await platform.call(function, "POST", path, body=body)) for case, (body, _) in BODIES.items()
     }
     assert answers == {case: expected for case, (_, expected) in BODIES.items()}
-    assert platform.counts() == before
+    # That there is no such model is known when the question has been embedded.
+    assert platform.counts() == after_embeddings(before, 1 if function == "chat" else 0)
 
 
 @pytest.mark.parametrize(("function", "path"), JSON_ROUTES)
@@ -207,14 +208,19 @@ async def test_a_body_that_claims_to_be_no_json_is_refused(platform: Platform, f
         assert reply.status in {200, 202}, kind
 
 
-async def test_a_question_with_a_wrong_field_is_refused_and_leaves_nothing(platform: Platform) -> None:
+async def test_a_question_with_a_wrong_field_is_refused_and_leaves_nothing_but_what_its_embedding_cost(
+    platform: Platform,
+) -> None:
     before = platform.counts()
     answers = {
         case: outcome(await platform.call("chat", "POST", "/chat", {"message": "What?"} | fields))
         for case, (fields, _) in QUESTIONS.items()
     }
     assert answers == {case: expected for case, (_, expected) in QUESTIONS.items()}
-    assert platform.counts() == before
+    embedded = [case for case, (_, expected) in QUESTIONS.items() if expected != UNPROCESSABLE or "without a" in case]
+    assert (len(embedded), len(platform.embedded())) == (4, 4)
+    assert platform.counts() == after_embeddings(before, 4)
+    assert platform.held() == 0
 
 
 async def test_every_wrong_field_is_named(platform: Platform) -> None:
@@ -312,7 +318,8 @@ async def test_what_is_unknown_or_anothers_is_not_found(platform: Platform) -> N
         "chat", "POST", "/chat", {"message": "a", "collections": ["default"]}, headers=others[0]
     )
     assert outcome(reply) == (404, "not_found")
-    assert platform.counts() == before
+    # Of the questions of each of the others, two about a conversation and one about a collection, the embedding is charged.
+    assert platform.counts() == after_embeddings(before, 3)
     assert (await platform.read(turn))["status"] == "queued"
 
 

@@ -75,7 +75,7 @@ CASES: Mapping[str, Case] = {
     INFERENCE_REQUESTED: Case(
         job,
         "SELECT count(*) FROM chat.messages AS m, budget.ledger AS l, inference.jobs AS j"
-        " WHERE m.role = 'assistant' AND l.entry = 'settle' AND j.status = 'completed'",
+        " WHERE m.role = 'assistant' AND l.entry = 'settle' AND l.turn_id = j.turn_id AND j.status = 'completed'",
         "SELECT EXISTS (SELECT FROM inference.jobs WHERE status = 'running')",
         "UPDATE inference.jobs SET leased_until = now() WHERE status = 'running'",
     ),

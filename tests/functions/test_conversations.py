@@ -199,7 +199,8 @@ async def test_a_deleted_conversation_is_gone_and_its_reader_and_its_worker_are_
     counts = platform.counts()
     for table in ("conversations", "turns", "messages", "passages"):
         assert counts[f"chat.{table}"] == 0, table
-    assert (counts["inference.jobs"], counts["budget.reservations"]) == (0, 0)
+    # What the embeddings of the two questions have cost belongs to no turn.
+    assert (counts["inference.jobs"], counts["budget.reservations"], len(platform.embedded())) == (0, 2, 2)
     with platform.database.connect() as operator:
         assert operator.rows("budget.verify") == []
     entry = platform.audited(platform.tenants[0])[-1]

@@ -1,11 +1,13 @@
 """What a question's embedding costs: once for each answer of the endpoint, by whichever way it is asked, within the budgets."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.functions.asgi import LONGEST_SECONDS, Exchange
 from tests.functions.asgi import Reply as Response
 from tests.functions.platform import Platform
 from tests.functions.test_spending import set_limit, usage
@@ -19,16 +21,21 @@ COUNTED = 5
 WAYS = ("chat", "search", "completion")
 
 
-async def ask(platform: Platform, way: str, message: str = QUESTION, **headers: str) -> Response:
-    """Ask so that the question is embedded."""
+def request(way: str, message: str = QUESTION) -> tuple[str, str, dict[str, object]]:
+    """Return a function, and a path and a document by which a question is asked so that it is embedded."""
     match way:
         case "chat":
-            return await platform.call("chat", "POST", "/chat", {"message": message, "stream": False}, headers=headers)
+            return "chat", "/chat", {"message": message, "stream": False}
         case "search":
-            return await platform.call("retrieval", "POST", "/search", {"q": message}, headers=headers)
+            return "retrieval", "/search", {"q": message}
     messages = [{"role": "user", "content": message}]
-    asked = {"model": STANDARD, "messages": messages, "retrieval": True}
-    return await platform.call("openai_api", "POST", "/v1/chat/completions", asked, headers=headers)
+    return "openai_api", "/v1/chat/completions", {"model": STANDARD, "messages": messages, "retrieval": True}
+
+
+async def ask(platform: Platform, way: str, message: str = QUESTION, **headers: str) -> Response:
+    """Ask so that the question is embedded."""
+    function, path, document = request(way, message)
+    return await platform.call(function, "POST", path, document, headers=headers)
 
 
 def counting(tokens: object) -> Answer:
@@ -141,16 +148,40 @@ async def test_an_embedding_is_charged_although_what_it_was_for_is_refused(
     platform: Platform, upstream: Upstream, way: str
 ) -> None:
     upstream.embeddings = counting(COUNTED)
-    wrong: dict[str, tuple[str, str, dict[str, object]]] = {
-        "chat": ("chat", "/chat", {"message": QUESTION, "collections": ["none"]}),
-        "search": ("retrieval", "/search", {"q": QUESTION, "collections": ["none"]}),
-        "completion": ("openai_api", "/v1/chat/completions", {
-            "model": STANDARD, "messages": [{"role": "user", "content": QUESTION}], "retrieval": {"collections": ["none"]},
-        }),
-    }  # fmt: skip
-    function, path, document = wrong[way]
+    function, path, document = request(way)
+    elsewhere = {"collections": ["none"]}
+    document |= {"retrieval": elsewhere} if way == "completion" else elsewhere
     assert (await platform.call(function, "POST", path, document)).status == 404
     assert (platform.embedded(), asked_for(upstream)) == ([COUNTED], 1)
+    assert_sound(platform)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_request_that_is_cut_off_holds_nothing_and_costs_what_was_answered(
+    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, way: str, answered: bool
+) -> None:
+    """As the requests of a process are that has to end: before the endpoint has answered, or before the answer is used."""
+    reached = asyncio.Event()
+
+    async def stay(*_: object, **__: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    upstream.embeddings = counting(COUNTED) if answered else stay
+    if answered:
+        for caller in ("shared.retrieval._search", "shared.retrieval.reranked"):
+            monkeypatch.setattr(caller, stay)
+    function, path, document = request(way)
+    headers = platform.bearer() | {"Content-Type": "application/json"}
+    exchange = Exchange(platform.serve(function), "POST", path, headers, [json.dumps(document).encode()])
+    asking = asyncio.create_task(exchange.run())
+    await asyncio.wait_for(reached.wait(), LONGEST_SECONDS)
+    assert platform.held() > 0
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert platform.held() == 0
+    assert platform.embedded() == ([COUNTED] if answered else [])
     assert_sound(platform)
 
 

@@ -164,6 +164,18 @@ class Platform:
         [(attempts,)] = self.query("SELECT attempts FROM inference.jobs WHERE turn_id = %s", [turn])
         return int(attempts)
 
+    def embedded(self, tenant: UUID) -> int:
+        """Return for how many embeddings a tenant was charged, and fail when one of them still holds something."""
+        embeddings = """
+            SELECT count(l.*), count(*) FILTER (WHERE r.closed_at IS NULL)
+            FROM budget.reservations AS r
+            LEFT JOIN budget.ledger AS l ON (l.tenant_id, l.turn_id, l.entry) = (r.tenant_id, r.turn_id, 'settle')
+            WHERE r.tenant_id = %s AND r.model IN (SELECT m.name FROM rag.embedding_models AS m)
+        """
+        [(charged, held)] = self.query(embeddings, [tenant])
+        assert held == 0
+        return int(charged)
+
     def assert_charged_once(self, turn: str, tokens: int) -> None:
         """Fail unless the turn paid `tokens`, once, and holds nothing any more; every balance is what the ledger says."""
         movements = self.ledger(turn)

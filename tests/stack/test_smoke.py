@@ -44,7 +44,13 @@ async def test_a_platform_that_works_passes_every_step_and_keeps_nothing_of_it(p
     ("function", "failing"),
     [
         ("retrieval", {"a search finds it", "a document that is deleted is found no more"}),
-        ("openai-api", {"models of the OpenAI API"}),
+        (
+            "openai-api",
+            {
+                "models of the OpenAI API",
+                "the budget is charged for it, for what was embedded, and for nothing else",
+            },
+        ),
         ("chat", {"metrics", "an answer is streamed"}),
         ("ingestion", {"a document is indexed", "what was made is deleted"}),
     ],

@@ -70,6 +70,7 @@ def test_curl_reads_an_answer_while_it_is_written(platform: Platform) -> None:
 
 
 async def test_an_answer_is_the_same_streamed_stored_and_replayed(platform: Platform, user: User) -> None:
+    embedded = platform.embedded(user.tenant)
     seen = await user.answer(QUESTION)
     stored = await user.turn(seen.turn)
     replayed = await user.replay(seen.turn)
@@ -79,6 +80,7 @@ async def test_an_answer_is_the_same_streamed_stored_and_replayed(platform: Plat
     assert replayed.data["turn.completed"] == seen.data["turn.completed"]
     assert platform.attempts(seen.turn) == 1
     platform.assert_charged_once(seen.turn, stored["usage"]["total_tokens"])
+    assert platform.embedded(user.tenant) == embedded + 1
 
 
 async def test_the_same_key_twice_at_once_is_one_turn_charged_once(platform: Platform, user: User) -> None:

@@ -95,7 +95,7 @@ def test_the_endpoint_answers_with_one_vector_a_text_at_its_pace(encoding: str) 
     assert [item["index"] for item in data] == [0, 1, 2]
     assert data[0]["embedding"] == data[2]["embedding"] != data[1]["embedding"]
     if encoding == "float":
-        vectors = _vectors(answer.text, len(texts), Model(1, embedder.MODEL, embedder.WIDTH))
+        vectors = _vectors(json.loads(answer.text), len(texts), Model(1, embedder.MODEL, embedder.WIDTH))
         assert all(isinstance(vector, str) for vector in vectors)
 
 
