@@ -27,15 +27,25 @@ async def ready() -> Response:
 
 
 async def check() -> dict[str, str]:
-    """Return the state of PostgreSQL and of Redis: `ok`, or what is wrong in a few words."""
+    """Return the state of PostgreSQL and of Redis: `ok`, or what is wrong in a few words.
+
+    It is exported too. A function that is not ready gets no requests, so that no failure of one would tell of it.
+    """
     database, redis = await asyncio.gather(_database(), _redis())
-    return {"database": database, "redis": redis}
+    states = {"database": database, "redis": redis}
+    metrics.keep("stores", [_available(store, state) for store, state in states.items()])
+    return states
 
 
 async def exposition() -> Response:
     """Answer with the process's metrics in Prometheus' text format."""
     body, content_type = metrics.exposition(runtime.samples())
     return Response(body, media_type=content_type)
+
+
+def _available(store: str, state: str) -> metrics.Sample:
+    meaning = "Whether the store answered when the process was last asked if it is ready"
+    return metrics.Sample("enterprise_agent_store_available", meaning, float(state == OK), {"store": store})
 
 
 async def _database() -> str:

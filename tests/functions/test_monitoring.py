@@ -44,6 +44,7 @@ async def exported(platform: Platform) -> dict[str, dict[str, set[str]]]:
     assert (await platform.tick()).status == 200
     found: dict[str, dict[str, set[str]]] = {}
     for function in ("chat", "sweep"):
+        assert (await call(platform.serve(function), "GET", "/health/ready")).status == 200
         text = (await call(platform.serve(function), "GET", "/metrics")).body.decode()
         for family in text_string_to_metric_families(text):
             for sample in family.samples:

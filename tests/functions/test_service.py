@@ -57,6 +57,9 @@ async def test_without_what_it_needs_a_function_is_not_ready_but_alive(
     assert ready.status == 503
     checks = {"database": "ok", "redis": "ok"} | {missing: "unreachable"}
     assert ready.json() == {"status": "unavailable", "checks": checks}
+    exposition = (await call(platform.serve("chat"), "GET", "/metrics")).body.decode().splitlines()
+    for store, state in checks.items():
+        assert f'enterprise_agent_store_available{{store="{store}"}} {float(state == "ok")}' in exposition
     public = await call(platform.serve("health"), "GET", "/health")
     assert (public.status, public.json()) == (503, {"status": "unavailable"})
     assert (await call(platform.serve("chat"), "GET", "/health/live")).status == 200
