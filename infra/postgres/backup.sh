@@ -9,6 +9,8 @@ umask 077
 final="$BACKUP_DIR/enterprise_agents_full_$(date -u +%Y%m%d_%H%M%S).dump"
 part="$final.part"
 trap 'rm -f "$part"' EXIT
+# Of one whose pod was killed nobody else takes away what it had written, and it would fill the volume.
+find "$BACKUP_DIR" -name 'enterprise_agents_full_*.dump.part' -mtime +0 -delete
 pg_dump --format=custom --no-password --lock-wait-timeout=60s --file="$part"
 # What has the name of a backup is complete, and can be read.
 pg_restore --list "$part" | grep -q '^[0-9]'

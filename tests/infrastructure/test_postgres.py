@@ -138,6 +138,20 @@ def test_a_backup_is_whole_private_and_makes_room_for_itself(
             assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
 
 
+def test_what_a_killed_backup_left_is_taken_away_but_not_what_one_under_way_writes(
+    server: EmbeddedPostgres, new: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(new) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+    left, written = (tmp_path / f"enterprise_agents_full_2020010{day}_000000.dump.part" for day in (1, 2))
+    for part, days in ((left, 2), (written, 0)):
+        part.write_bytes(b"PGDMP")
+        os.utime(part, (time.time() - days * DAY_SECONDS,) * 2)
+    done = backup(server, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(tmp_path.iterdir()) == {written, Path(done.stdout.strip())}
+
+
 def test_a_backup_that_fails_leaves_no_file_and_deletes_none(server: EmbeddedPostgres, tmp_path: Path) -> None:
     old = tmp_path / "enterprise_agents_full_20200101_000000.dump"
     old.touch()
