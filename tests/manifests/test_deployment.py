@@ -12,9 +12,10 @@ import pytest
 from infra.local.assembly import ROOT
 from tests.manifests.conftest import SECRETS
 from tests.manifests.references import selects
-from tests.manifests.rendering import FOLDERS, kubectl, pod_template, rendered
+from tests.manifests.rendering import FOLDERS, group, kubectl, pod_template, rendered
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 BLOCKS = [re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)]
 HERE, CLUSTER = "# run by tests/manifests/test_deployment.py\n", "# needs a cluster\n"
 COMMANDS = [
@@ -98,3 +99,27 @@ def test_the_hosts_that_are_asked_exist() -> None:
     }
     assert asked
     assert asked <= hosts
+
+
+def test_the_containers_whose_logs_are_shown_are_called_so() -> None:
+    templates = [pod_template(document) for folder in FOLDERS for document in rendered(folder)]
+    there = {container["name"] for template in templates if template for container in template["spec"]["containers"]}
+    shown = {
+        name
+        for path in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"kubectl (?:logs|exec)\b[^`\n]*? (?:-c|--container)[ =](\S+)", path.read_text())
+    }
+    assert shown
+    assert shown <= there
+
+
+def test_the_cluster_is_asked_beforehand_for_every_kind_that_production_is_made_of() -> None:
+    [line] = re.findall(r"^kubectl get crd ((?:.*\\\n)*.*)$", RUNBOOK, re.MULTILINE)
+    kinds = {
+        f"{re.sub('y$', 'ie', document['kind'].lower())}s.{group(document)}"
+        for document in rendered("prod")
+        if "." in group(document) and not group(document).endswith(".k8s.io")
+    }
+    assert set(line.replace("\\\n", " ").split()) == kinds
+    broker = next(document for document in rendered("prod") if document["kind"] == "Broker")["spec"]["config"]
+    assert f"kubectl get configmap/{broker['name']} --namespace {broker['namespace']}" in RUNBOOK

@@ -168,7 +168,7 @@ def targets() -> set[str]:
 @pytest.mark.parametrize("fence", fences(), ids=lambda fence: f"line {fence.line}")
 def test_what_commands_name_exists(fence: Fence) -> None:
     assert set(MAKE_TARGET.findall(fence.commands)) <= targets()
-    assert set(NAMESPACE.findall(fence.commands)) <= {"enterprise-agents", "knative-serving"}
+    assert set(NAMESPACE.findall(fence.commands)) <= {"enterprise-agents", "knative-serving", "knative-eventing"}
     made = {"migrations/versions/900_notes", "migrations/versions/900_notes.py"}
     assert [path for path in PATHS.findall(fence.commands) if path not in made and not (ROOT / path).exists()] == []
     for module in MODULE.findall(fence.commands):
