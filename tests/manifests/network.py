@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from tests.manifests.references import pod_labels, selects
 from tests.manifests.rendering import Object, pod_template
@@ -12,10 +13,11 @@ NAMESPACE = "kubernetes.io/metadata.name"
 
 @dataclass(frozen=True)
 class Peer:
-    """The other end: a pod by its labels and its namespace's, or, with neither, an address outside of the cluster."""
+    """The other end: a pod by its labels and its namespace's, or, with neither, an address that is no pod's."""
 
     namespace: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    address: str = "203.0.113.7"
 
 
 OUTSIDE = Peer()
@@ -52,10 +54,15 @@ def _port(rule: Object, port: int, protocol: str) -> bool:
 
 def _matches(peer: Peer, allowed: Object) -> bool:
     if peer.namespace is None or "ipBlock" in allowed:
-        return peer.namespace is None and "ipBlock" in allowed
+        return peer.namespace is None and "ipBlock" in allowed and _within(peer.address, allowed["ipBlock"])
     if "namespaceSelector" in allowed:
         if not selects(allowed["namespaceSelector"], {NAMESPACE: peer.namespace}):
             return False
     elif peer.namespace != "enterprise-agents":
         return False
     return selects(allowed.get("podSelector", {}), dict(peer.labels))
+
+
+def _within(address: str, block: Object) -> bool:
+    own = ip_address(address)
+    return own in ip_network(block["cidr"]) and not any(own in ip_network(cidr) for cidr in block.get("except", ()))

@@ -35,6 +35,8 @@ WORKLOADS = {
     "`alembic`": {"migrate"},
 }
 DNS = Peer("kube-system", (("k8s-app", "kube-dns"),))
+NODE_DNS = (Peer("kube-system", (("k8s-app", "node-local-dns"),)), Peer(address="169.254.20.10"))
+"""NodeLocal DNSCache: its pods, and the address that it has on every node."""
 BROKER = Peer("knative-eventing", (("eventing.knative.dev/brokerRole", "ingress"),))
 ACTIVATOR = Peer("knative-serving", (("app", "activator"),))
 GATEWAY = Peer("kourier-system", (("app", "3scale-kourier-gateway"),))
@@ -77,8 +79,19 @@ def test_a_workload_reaches_nothing_else(base: list[Object]) -> None:
         wanted = {port for variable, reader in READERS if reader == name for port in REACHED_BY[variable]}
         assert reached == wanted | {6432}, name
         assert passes(base, "egress", labels, DNS, 53, "UDP")
-        assert not passes(base, "egress", labels, Peer("default", DNS.labels), 53, "UDP")
+        for peer in (Peer("default", DNS.labels), Peer("kube-system", (("k8s-app", "other"),)), OUTSIDE):
+            assert not passes(base, "egress", labels, peer, 53, "UDP")
         assert passes(base, "egress", labels, BROKER, 8443) == (name == "relay" or 8443 in wanted)
+
+
+@pytest.mark.parametrize("peer", [DNS, *NODE_DNS])
+@pytest.mark.parametrize("protocol", ["UDP", "TCP"])
+def test_everybody_learns_names_with_and_without_a_cache_on_each_node(
+    base: list[Object], peer: Peer, protocol: str
+) -> None:
+    for name, labels in pods(base).items():
+        assert passes(base, "egress", labels, peer, 53, protocol), name
+        assert not passes(base, "egress", labels, peer, 54, protocol), name
 
 
 def test_functions_are_reached_through_the_queue_proxy_alone(base: list[Object]) -> None:
@@ -105,12 +118,27 @@ def test_another_gateway_is_named_by_a_patch(base: list[Object]) -> None:
     assert not passes(base, "ingress", labels, GATEWAY, 8012)
 
 
-def test_a_store_in_the_cluster_is_reached_by_the_patch_of_the_document(tmp_path: Path) -> None:
+def patched(folder: Path, policy: str) -> list[Object]:
+    """Return the base with the patch of a policy that docs/deployment.md gives."""
     text = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
-    [patch] = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "to-https" in block]
-    own = {"resources": [os.path.relpath(MANIFESTS, tmp_path.resolve())], **yaml.safe_load(patch)}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(own))
-    documents = kustomize(tmp_path)
+    [patch] = [
+        block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if f"name: {policy}" in block.split("}")[0]
+    ]
+    own = {"resources": [os.path.relpath(MANIFESTS, folder.resolve())], **yaml.safe_load(patch)}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    return kustomize(folder)
+
+
+def test_names_elsewhere_are_learnt_by_the_patch_of_the_document(tmp_path: Path) -> None:
+    documents = patched(tmp_path, "names")
+    labels = pods(documents)["sweeper"]
+    assert passes(documents, "egress", labels, DNS, 53, "UDP")
+    assert passes(documents, "egress", labels, Peer(address="10.96.0.10"), 53, "UDP")
+    assert passes(documents, "egress", labels, Peer("openshift-dns"), 5353, "UDP")
+
+
+def test_a_store_in_the_cluster_is_reached_by_the_patch_of_the_document(tmp_path: Path) -> None:
+    documents = patched(tmp_path, "to-https")
     labels = pods(documents)
     for port in (443, 8443, 8080, 9000):
         assert passes(documents, "egress", labels["ingestion-worker"], Peer("minio"), port)
