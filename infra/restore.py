@@ -32,6 +32,8 @@ ROLES = ROOT / "migrations" / "versions" / "000_core" / "01_roles.admin.sql"
 MAINTENANCE = ("postgres", "template1")
 """Databases to be connected to while the platform's own is not there."""
 REVISION_TABLE = "alembic_version"
+NEEDED = frozenset({"vector", "pg_trgm"})
+"""The extensions without which the platform is nothing. Others are an operator's own, or the server's."""
 HEAD_LINES = 40
 """The settings of a dump stand within its first lines."""
 LOCK_TIMEOUT = "10s"
@@ -86,11 +88,15 @@ class Backup:
 
 @dataclass(frozen=True)
 class Restored:
-    """What is to be known afterwards; `new_roles` have no password yet, `revision` is None where no row says it."""
+    """What is to be known afterwards.
+
+    `new_roles` have no password yet, `absent` are extensions that were left out, `revision` is None where no row says it.
+    """
 
     tables: int
     revision: str | None
     new_roles: list[str]
+    absent: list[str]
 
 
 def run(url: str, file: Path, *, create: bool, force: bool) -> Restored:
@@ -120,17 +126,17 @@ def _restore(url: str, name: str, backup: Backup, pg_restore: Path, *, force: bo
     with psycopg.connect(url, autocommit=True, row_factory=scalar_row) as target:
         if backup.has_tables:
             clearing = _room_for_tables(target, name, force=force)
-            new_roles = _prepare(target, backup)
+            new_roles, absent = _prepare(target, backup)
         else:
             clearing = _room_for_rows(target, name, _revision_in(backup, pg_restore), force=force)
-            new_roles = []
+            new_roles, absent = [], []
         known = {setting.encode() for setting in target.execute("SELECT name FROM pg_settings")}
     _load(url, backup, pg_restore, clearing, known)
     with psycopg.connect(url, autocommit=True, row_factory=scalar_row) as target:
         target.execute("ANALYZE")
         tables = target.execute(TABLES).fetchall()
         revision = target.execute(f"SELECT max(version_num) FROM public.{REVISION_TABLE}").fetchone()
-    return Restored(len(tables), revision, new_roles)
+    return Restored(len(tables), revision, new_roles, absent)
 
 
 def _server(url: str, name: str) -> Connection:
@@ -177,15 +183,21 @@ def _room_for_rows(target: Connection, name: str, revision: str, *, force: bool)
     return f"SET session_replication_role = replica; TRUNCATE {', '.join(tables)};"
 
 
-def _prepare(target: Connection, backup: Backup) -> list[str]:
-    """Make roles and extensions, which no backup makes; return the roles that are new."""
+def _prepare(target: Connection, backup: Backup) -> tuple[list[str], list[str]]:
+    """Make roles and extensions, which no backup makes; return the roles that are new, and the extensions left out.
+
+    Left out is what this server does not know and the platform does not need, such as a provider's own. Where something in the
+    backup is made of it, that fails, and the restore as a whole.
+    """
     before = set(target.execute(ROLE_NAMES).fetchall())
     # The first statement of the migration that made them, which makes those that are absent.
     statement, _, _ = ROLES.read_text().partition("$$;")
     target.execute(f"{statement}$$".encode())
-    for extension in backup.extensions:
+    known = set(target.execute("SELECT name::text FROM pg_available_extensions").fetchall()) | NEEDED
+    for extension in sorted(known.intersection(backup.extensions)):
         target.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(extension)))
-    return sorted(set(target.execute(ROLE_NAMES).fetchall()) - before)
+    new_roles = sorted(set(target.execute(ROLE_NAMES).fetchall()) - before)
+    return new_roles, [extension for extension in backup.extensions if extension not in known]
 
 
 def _revision_in(backup: Backup, pg_restore: Path) -> str:
@@ -283,6 +295,10 @@ def _told(restored: Restored, head: str) -> list[str]:
     if restored.new_roles:
         lines.append(
             f"The roles {', '.join(restored.new_roles)} are new and have no password yet: \\password in `make db-shell`."
+        )
+    if restored.absent:
+        lines.append(
+            f"The extensions {', '.join(restored.absent)}, which the platform does not need, are not on this server: left out."
         )
     if restored.revision not in (None, head):
         lines.append(f"The newest revision of this code is {head}: `make migrate` goes there.")

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,54 @@ def test_settings_that_the_server_has_not_are_left_out(
     assert b"transaction_timeout" in seen[0]
     assert kept(empty_database) == kept(database.urls["postgres"])
     assert tenant
+
+
+def extension_of_another_server(database: Database, folder: Path, script: str) -> None:
+    """Have the database, and no other one of its server, an extension that is not among the server's."""
+    place = folder / "extension"
+    place.mkdir()
+    for directory in (folder, place):
+        directory.chmod(0o755)
+    (place / "elsewhere.control").write_text("default_version = '1'\n")
+    (place / "elsewhere--1.sql").write_text(script)
+    url = database.urls["postgres"]
+    with psycopg.connect(url, autocommit=True) as server:
+        name = server.info.dbname
+        server.execute(f"ALTER DATABASE {name} SET extension_control_path = '$system:{folder}'")
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute("CREATE EXTENSION elsewhere")
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that the server's own user may read too."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_an_extension_that_this_server_has_not_is_left_out_and_named(
+    database: Database, tenant: UUID, tmp_path: Path, readable: Path, empty_database: str
+) -> None:
+    extension_of_another_server(database, readable, "")
+    file = backup.run(database.urls["postgres"], "full", tmp_path)
+    done = command("infra.restore", empty_database, BACKUP_FILE=str(file))
+    assert done.returncode == 0, done.stderr
+    assert "elsewhere" in done.stdout
+    assert kept(empty_database) == kept(database.urls["postgres"])
+    assert tenant
+
+
+def test_what_is_made_of_such_an_extension_is_not_lost_unseen(
+    database: Database, tmp_path: Path, readable: Path, empty_database: str
+) -> None:
+    extension_of_another_server(database, readable, "CREATE DOMAIN public.elsewheres AS text;")
+    with psycopg.connect(database.urls["postgres"]) as server:
+        server.execute("CREATE TABLE public.notes (note public.elsewheres)")
+    file = backup.run(database.urls["postgres"], "full", tmp_path)
+    with pytest.raises(ProgramError, match="elsewheres"):
+        restore.run(empty_database, file, create=False, force=False)
+    with psycopg.connect(empty_database) as server:
+        assert server.execute(restore.OBJECTS).fetchone() == (0,)
 
 
 def command(module: str, url: str, **variables: str) -> subprocess.CompletedProcess[str]:
