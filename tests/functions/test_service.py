@@ -15,7 +15,7 @@ from shared.runtime import runtime
 from shared.service import Service
 from shared.serving import build
 from shared.settings import get_settings
-from tests.functions.asgi import call
+from tests.functions.asgi import Reply, call
 from tests.functions.platform import Platform, until
 from tests.functions.upstream import Upstream, status, stream, text
 from tests.support import PASSWORDS
@@ -63,6 +63,49 @@ async def test_without_what_it_needs_a_function_is_not_ready_but_alive(
     public = await call(platform.serve("health"), "GET", "/health")
     assert (public.status, public.json()) == (503, {"status": "unavailable"})
     assert (await call(platform.serve("chat"), "GET", "/health/live")).status == 200
+
+
+async def test_a_busy_database_is_asked_by_one_check_which_all_hear(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """queue-proxy leaves after 100 ms and comes again: its checks would wait in line, with nobody to hear them."""
+    monkeypatch.setattr("shared.health.CHECK_TIMEOUT_SECONDS", 60)
+    monkeypatch.setattr("shared.health.RECENT_SECONDS", 3600)
+    monkeypatch.setattr("shared.database.POOL_TIMEOUT_SECONDS", 60)
+    monkeypatch.setenv("DATABASE_URL", get_settings().database_dsn() + "?pool_size=1")
+    get_settings.cache_clear()
+
+    def ask() -> asyncio.Task[Reply]:
+        return asyncio.create_task(call(platform.serve("chat"), "GET", "/health/ready"))
+
+    def waiting() -> float:
+        return next(one.value for one in runtime.samples() if one.name == "enterprise_agent_database_waiting")
+
+    pool = (await runtime.database())._pool  # noqa: SLF001 - every connection is in use
+    async with pool.connection():
+        asked = [ask() for _ in range(5)]
+        await until(lambda: waiting() > 0)
+        asked[0].cancel()
+        asked.append(ask())
+        await asyncio.sleep(0.1)
+        assert waiting() == 1
+    for one in asked[1:]:
+        assert (await one).status == 200
+    async with pool.connection():
+        assert (await ask()).status == 200
+        assert waiting() == 0
+
+
+async def test_that_something_is_wrong_is_not_kept_in_mind(
+    platform: Platform, closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.health.RECENT_SECONDS", 3600)
+    good = get_settings().redis_url.get_secret_value()
+    for url, expected in ((f"redis://127.0.0.1:{closed_port}/0", 503), (good, 200)):
+        monkeypatch.setenv("REDIS_URL", url)
+        get_settings.cache_clear()
+        runtime._redis = None  # noqa: SLF001 - as if it had come up
+        assert (await call(platform.serve("chat"), "GET", "/health/ready")).status == expected
 
 
 async def test_a_database_without_the_platform_in_it_is_not_ready(
