@@ -69,6 +69,15 @@ def test_production_keeps_events_and_the_heavy_tier(place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["prod", *REGIONS])
+def test_no_host_of_production_takes_a_token_in_clear(place: str) -> None:
+    mappings = [document for document in rendered(place) if document["kind"] == "DomainMapping"]
+    assert mappings
+    for mapping in mappings:
+        assert mapping["metadata"]["annotations"] == {"networking.knative.dev/http-protocol": "redirected"}
+        assert mapping["spec"]["tls"]["secretName"]
+
+
+@pytest.mark.parametrize("place", ["prod", *REGIONS])
 def test_production_pins_its_image_and_names_the_migration_after_it(place: str) -> None:
     name, _, tag = image(rendered(place)).rpartition(":")
     assert name.partition("/")[2] == "enterprise-agent-platform"
