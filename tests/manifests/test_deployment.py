@@ -12,7 +12,7 @@ import pytest
 from infra.local.assembly import ROOT
 from tests.manifests.conftest import SECRETS
 from tests.manifests.references import selects
-from tests.manifests.rendering import FOLDERS, group, kubectl, pod_template, rendered
+from tests.manifests.rendering import FOLDERS, group, kubectl, named, pod_template, rendered
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
@@ -123,3 +123,12 @@ def test_the_cluster_is_asked_beforehand_for_every_kind_that_production_is_made_
     assert set(line.replace("\\\n", " ").split()) == kinds
     broker = next(document for document in rendered("prod") if document["kind"] == "Broker")["spec"]["config"]
     assert f"kubectl get configmap/{broker['name']} --namespace {broker['namespace']}" in RUNBOOK
+
+
+def test_the_runbook_tells_how_many_turns_the_pods_of_each_tier_take() -> None:
+    places = []
+    for tier in ("light", "standard", "heavy"):
+        template = named(rendered("prod"), f"Service/inference-{tier}")["spec"]["template"]
+        pods = int(template["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"])
+        places.append(str(pods * template["spec"]["containerConcurrency"]))
+    assert "light, standard and heavy take up to {}, {} and {} ".format(*places) in RUNBOOK
