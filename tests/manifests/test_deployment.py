@@ -132,3 +132,13 @@ def test_the_runbook_tells_how_many_turns_the_pods_of_each_tier_take() -> None:
         pods = int(template["metadata"]["annotations"]["autoscaling.knative.dev/max-scale"])
         places.append(str(pods * template["spec"]["containerConcurrency"]))
     assert "light, standard and heavy take up to {}, {} and {} ".format(*places) in RUNBOOK
+
+
+@pytest.mark.parametrize("document", ["runbook.md", "deployment.md"])
+def test_whatever_the_functions_wait_for_is_waited_for_before_them(document: str) -> None:
+    """A function that finds no Redis is not ready, and does not say that its pods have no volume."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    before, _, _ = text.partition("wait --for=condition=Ready ksvc")
+    assert "wait --for=condition=Available deployment --all" in before
+    for part in (part for part in rendered("prod") if part["kind"] == "StatefulSet"):
+        assert f"rollout status statefulset/{part['metadata']['name']} " in before
