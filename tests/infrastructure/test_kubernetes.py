@@ -95,6 +95,14 @@ def test_images_have_a_version(folder: str) -> None:
     assert all(re.fullmatch(r"[\w./-]+:v?\d[\w.-]*", image) for image in images), images
 
 
+def test_compose_runs_the_versions_that_a_cluster_runs() -> None:
+    there = {c["image"] for folder in WHOLE for document in rendered(folder) for c in containers(document)}
+    compose = (ROOT / "infra" / "compose" / "docker-compose.yml").read_text()
+    here = set(re.findall(r"^ +image: ([^$\s]+)$", compose, re.MULTILINE))
+    assert {image.rpartition(":")[0] for image in here} >= {"pgvector/pgvector", "redis", "ollama/ollama"}
+    assert here <= there
+
+
 def test_litellm_is_the_version_that_is_tested() -> None:
     [locked] = re.findall(
         r"^litellm(?:\[proxy\])?==(\S+)", (ROOT / "tests/litellm/requirements.lock").read_text(), re.MULTILINE
