@@ -25,6 +25,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.logger = logging.getLogger("websocket")
         self.logger.setLevel(logging.WARNING)
 
+    async def send(self, message: Any) -> None:
+        """Take what the application says; a handshake that it has refused is over, and no fault of its own."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True
+
     def keepalive_timeout(self) -> None:
         """Give a client up that does not answer pings."""
         super().keepalive_timeout()

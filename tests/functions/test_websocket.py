@@ -398,12 +398,14 @@ async def test_a_bad_renewal_changes_nothing(platform: Platform, open_talk: Open
     "origin", ["https://evil.example.com", "null", f"{LISTED}.evil.com", "http://agents.example.com"]
 )
 async def test_a_page_of_another_origin_is_refused_at_the_handshake(
-    platform: Platform, open_talk: Opening, monkeypatch: pytest.MonkeyPatch, origin: str
+    platform: Platform, open_talk: Opening, monkeypatch: pytest.MonkeyPatch, watch: Watch, origin: str
 ) -> None:
     monkeypatch.setenv("CORS_ALLOWED_ORIGINS", json.dumps([LISTED]))
     get_settings.cache_clear()
     status, problem = await open_talk.handshake(Origin=origin, **platform.bearer())
     assert (status, problem["code"]) == (403, "forbidden")
+    await until(lambda: any('"WEBSOCKET"' in line for line in watch.lines))
+    assert not any('"level": "error"' in line for line in watch.lines), "a refusal is no failure of the server's"
 
 
 async def test_a_page_of_a_listed_origin_or_of_the_same_host_may_open_a_socket(
