@@ -23,6 +23,7 @@ from rich.table import Table
 
 from functions.ingestion.media_types import by_name
 from infra.local.sse import read_events
+from shared.text import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ ATTEMPTS = 6
 BUSY = frozenset({429, 502, 503, 504})
 SNIFFED_BYTES = 64 * 1024
 UNREAD, HIDDEN, LINKED = "of a kind that is not read", "hidden", "symbolic links"
+UNNAMED, CLOSED = "whose names are not UTF-8", "that cannot be opened"
 """Why files of a folder are left out."""
 _SHOWN = 10
 INTERRUPTED = 128 + signal.SIGINT
@@ -100,10 +102,17 @@ async def ingest(console: Console, folder: Path, collection: str, url: str, toke
 
             async def send(form: Sequence[File]) -> None:
                 async with places:
-                    changed = [
-                        (f, body) for f in form if (body := await asyncio.to_thread(_changed, f, known)) is not None
-                    ]
-                    report.unchanged += len(form) - len(changed)
+                    changed = []
+                    for file in form:
+                        try:
+                            body = await asyncio.to_thread(_changed, file, known)
+                        except OSError as error:
+                            report.failed.append((file.name, f"cannot be read: {error.strerror}", ""))
+                            continue
+                        if body is None:
+                            report.unchanged += 1
+                        else:
+                            changed.append((file, body))
                     if changed:
                         report.failed += await platform.send(changed)
                         report.sent += len(changed)
@@ -132,6 +141,11 @@ def collect(folder: Path, left_out: dict[str, list[str]]) -> Iterator[File]:
             continue
         elif any(part.startswith(".") for part in name.split("/")):
             left_out.setdefault(HIDDEN, []).append(name)
+        elif not is_storable(name):
+            # Nor can such a name be printed as it is.
+            left_out.setdefault(UNNAMED, []).append(name.encode(errors="surrogateescape").decode(errors="replace"))
+        elif not os.access(path, os.R_OK):
+            left_out.setdefault(CLOSED, []).append(name)
         elif (file := described(name, path)) is None:
             left_out.setdefault(UNREAD, []).append(name)
         else:

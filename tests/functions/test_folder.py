@@ -1,7 +1,8 @@
 """`make ingest`: a folder goes in over real HTTP, is waited for, and goes in again without being sent once more."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -94,6 +95,25 @@ async def test_what_fails_is_told_with_its_cause_and_sent_again(
     (tmp_path / "empty.md").unlink()
     report = await ingest(console, tmp_path, "shelf", url, token)
     assert (report.sent, report.failed) == (1, [])
+
+
+async def test_one_file_that_cannot_be_sent_stops_no_other(
+    platform: Platform, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.md").write_bytes(b"Text.")
+    (tmp_path / "gone.md").write_bytes(b"Soon gone.")
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_bytes(b"Of an old archive.")
+
+    def collect_and_lose(root: Path, left_out: dict[str, list[str]]) -> Iterator[File]:
+        yield from list(collect(root, left_out))
+        (root / "gone.md").unlink()
+
+    monkeypatch.setattr(folder, "collect", collect_and_lose)
+    token = platform.bearer()["Authorization"].removeprefix("Bearer ")
+    report = await ingest(Console(quiet=True), tmp_path, "shelf", url, token)
+    assert (report.sent, report.failed) == (1, [("gone.md", "cannot be read: No such file or directory", "")])
+    assert report.left_out == {"whose names are not UTF-8": ["caf\ufffd.md"]}
+    assert documents(platform) == {"a.md": ("shelf", b"Text.")}
 
 
 async def test_a_platform_that_says_slowly_is_asked_later_and_one_that_refuses_ends_it(
