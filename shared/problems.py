@@ -60,7 +60,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "extraction_crashed": ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "Reading the document failed"),
     "tenant_unset": ProblemType(HTTPStatus.FORBIDDEN, "The request acts for no known tenant", "EA001"),
     "idempotency_conflict": ProblemType(HTTPStatus.CONFLICT, "The idempotency key belongs to another request", "EA003"),
-    "budget_exceeded": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The token budget is used up", "EA004"),
+    "budget_exceeded": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The budget does not hold the request", "EA004"),
     "lease_lost": ProblemType(HTTPStatus.CONFLICT, "The work is in other hands", "EA005"),
     "budget_paused": ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "The budget is paused", "EA014"),
     "no_healthy_model": ProblemType(

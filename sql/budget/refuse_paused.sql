@@ -13,7 +13,8 @@ BEGIN
     ON l.tenant_id = n.tenant_id AND l.scope = n.scope AND l.holder_id = n.holder_id AND l.period = n.period AND l.paused_at IS NOT NULL
   LIMIT 1;
   IF FOUND THEN
-    PERFORM ops.raise_problem('budget_paused', format('The budget of the %s is paused.', replace(v_paused.scope, '_', ' ')),
+    PERFORM ops.raise_problem('budget_paused', format('The budget of the %s for each %s is paused: an administrator must let it go on.',
+                                                    CASE v_paused.scope WHEN 'api_key' THEN 'API key' ELSE v_paused.scope END, v_paused.period),
                               jsonb_build_object('scope', v_paused.scope, 'period', v_paused.period));
   END IF;
 END

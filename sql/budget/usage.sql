@@ -16,7 +16,7 @@ DECLARE
 BEGIN
   PERFORM core.require_operation('usage.read');
   IF p_until < p_from OR p_until - p_from > c_days THEN
-    PERFORM ops.raise_problem('invalid_request', format('until: must be from 0 to %s days after from.', c_days));
+    PERFORM ops.raise_problem('invalid_request', format('until: must be from 0 to %s days after since.', c_days));
   END IF;
   IF v_tenant <> v_own AND p_by && '{user,api_key}' THEN
     PERFORM ops.raise_problem('forbidden', 'Another tenant''s use is told by day and model.');

@@ -129,6 +129,20 @@ async def test_a_full_budget_says_whose_it_is_and_when_to_come_back_and_is_told_
     assert (await platform.call("chat", "POST", "/chat", QUESTION | {"stream": False})).status == 202
 
 
+@pytest.mark.parametrize(
+    ("used", "advice"), [(True, "wait for the next day"), (False, "No day's budget would hold it")]
+)
+async def test_a_full_budget_says_whether_waiting_helps(platform: Platform, used: bool, advice: str) -> None:
+    limit = {"scope": "user", "holder_id": await user_id(platform, "ann"), "period": "day"}
+    tokens = 10
+    if used:
+        tokens = (await platform.call("chat", "POST", "/chat", QUESTION | {"stream": False})).json()["reserved_tokens"]
+    await set_limit(platform, "tenant_admin", **limit, tokens=tokens)
+    detail = (await platform.call("chat", "POST", "/chat", QUESTION)).json()["detail"]
+    assert advice in detail, detail
+    assert "max_tokens" in detail
+
+
 async def test_a_paused_budget_admits_nothing_until_it_is_resumed(platform: Platform) -> None:
     limit = {"scope": "user", "holder_id": await user_id(platform, "ann"), "period": "month", "tokens": 10**6}
     assert (await set_limit(platform, "tenant_admin", **limit, paused=True)).status == 200
