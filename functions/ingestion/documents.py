@@ -173,5 +173,7 @@ async def content(request: Request) -> Response:
 def _attachment(name: str) -> str:
     """Return the header of a file to be saved under a document's name (RFC 6266, section 4.3: in ASCII, and in full)."""
     last = UNNAMEABLE.sub("-", name.rpartition("/")[2])[-MAX_FILE_NAME_CHARS:].strip("-.") or "document"
-    plain = UNNAMEABLE.sub("-", last.encode("ascii", "ignore").decode()).strip("-.") or "document"
+    plain = UNNAMEABLE.sub("-", last.encode("ascii", "ignore").decode()).strip("-")
+    # Of a name in another script only the suffix may be left.
+    plain = f"document{plain}" if plain.startswith(".") and plain.strip(".") else plain.strip(".") or "document"
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(last, safe='')}"

@@ -307,6 +307,18 @@ async def test_a_list_comes_page_by_page_and_filtered(platform: Platform) -> Non
 # What is handed out
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [("\u65e5\u672c.md", "document.md"), ("\xe9.md", "document.md"), ("\xe9\xe9", "document"), (".env", "env")],
+)
+async def test_a_file_keeps_its_suffix_for_who_reads_ascii_names_only(
+    platform: Platform, name: str, plain: str
+) -> None:
+    stored = await platform.upload(quote(name, safe=""), b"Text.", "text/plain")
+    reply = await ask(platform, "GET", f"/documents/{stored.json()['id']}/content")
+    assert f'filename="{plain}"' in reply.headers["content-disposition"]
+
+
 async def test_the_original_is_handed_out_as_a_file(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("functions.ingestion.documents.SLICE_BYTES", 1000)
     body = bytes(range(256)) * 20
