@@ -112,6 +112,7 @@ def bearer(headers: Headers) -> str:
         reason = "several Authorization headers" if values else None
         raise Unauthenticated("Send exactly one Authorization header with a bearer token or API key.", reason)
     scheme, _, token = values[0].partition(" ")
+    token = token.strip(" ")
     if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
         raise Unauthenticated(
             "The Authorization header holds no bearer token.", "no bearer token, or a longer one than any"

@@ -134,6 +134,13 @@ async def test_while_the_database_is_away_requests_are_refused(
         assert (reply.status, reply.code()) == (503, "database_unavailable"), path
 
 
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "Bearer   "])
+async def test_the_scheme_is_read_as_http_has_it(platform: Platform, scheme: str) -> None:
+    """In any case, and with one space or several (RFC 9110, section 11.1; RFC 6750, section 2.1)."""
+    value = platform.bearer()["Authorization"].replace("Bearer ", scheme)
+    assert (await call(platform.serve("routing"), "GET", "/routing/models", {"Authorization": value})).status == 200
+
+
 async def test_requests_and_failures_are_counted(platform: Platform) -> None:
     async def value(sample: str) -> float:
         lines = (await call(platform.serve("chat"), "GET", "/metrics")).body.decode().splitlines()
