@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
+IDENTITY = "identity"
+"""The Content-Encoding of what is not encoded."""
 DRAIN_SECONDS = 1.0
 MAX_ERRORS = 20
 MAX_FIELD_CHARS = 200
@@ -182,7 +184,7 @@ class ProblemResponses:
         try:
             await self._app(scope, receive, watch)
         except (Problem, HTTPException) as error:
-            problem = error if isinstance(error, Problem) else of_http(error)
+            problem = error if isinstance(error, Problem) else of_http(error, scope.get("method", "GET"), scope["path"])
             metrics.problems().labels(problem.code).inc()
             logs.warning(
                 "request_refused",
@@ -210,24 +212,33 @@ def defect(error: Exception) -> Problem:
     return Problem("internal_error", "The request could not be served.", extra=told)
 
 
-def of_http(error: HTTPException) -> Problem:
-    """Return Starlette's own refusals as problems."""
+def of_http(error: HTTPException, method: str, path: str) -> Problem:
+    """Return Starlette's own refusals as problems, which name what was asked for."""
     code = HTTP_CODES.get(error.status_code, "invalid_request")
-    return Problem(code, error.detail, headers=error.headers)
+    asked = f"{method} {path}"[:MAX_FIELD_CHARS]
+    detail = {
+        "route_not_found": f"There is no {asked}: /openapi.json lists what there is.",
+        "method_not_allowed": f"There is no {asked}, only {(error.headers or {}).get('Allow', 'another method')}.",
+    }.get(code, error.detail)
+    return Problem(code, detail, headers=error.headers)
 
 
 async def refuse(request: Request, error: Exception) -> Response:
     """Return one of Starlette's own refusals as a problem document; any other exception is raised."""
     if not isinstance(error, HTTPException):
         raise error
-    problem = of_http(error)
+    problem = of_http(error, request.method, request.url.path)
     metrics.problems().labels(problem.code).inc()
     logs.warning("request_refused", code=problem.code, detail=problem.detail, path=request.url.path)
     return problem.response()
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body, of at most `limit` bytes; raises Problem `request_too_large` as soon as it is longer."""
+    """Return the body, of at most `limit` bytes.
+
+    Raises Problem `request_too_large` as soon as it is longer, and `unsupported_media_type` where it is compressed.
+    """
+    refuse_encoded(request)
     too_large = Problem("request_too_large", f"At most {limit} bytes are taken.")
     declared, parts = request.headers.get("content-length", "0"), request.stream()
     if declared.isdigit() and int(declared) > limit:
@@ -244,6 +255,13 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def refuse_encoded(request: Request) -> None:
+    """Raise Problem `unsupported_media_type` for a compressed body (RFC 9110, 15.5.16): what it unpacks to has no bound."""
+    if request.headers.get("content-encoding", IDENTITY).strip().lower() not in {"", IDENTITY}:
+        detail = "Send the body as it is: a Content-Encoding is not understood."
+        raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": IDENTITY})
+
+
 async def drain(parts: AsyncIterator[bytes]) -> None:
     """Read on for a moment and drop it: a connection that is closed while its client sends is reset, and the answer lost."""
     with suppress(TimeoutError):
@@ -252,15 +270,17 @@ async def drain(parts: AsyncIterator[bytes]) -> None:
                 pass
 
 
-async def read_json(request: Request, model: type[Model], limit: int) -> Model:
+async def read_json(request: Request, model: type[Model], limit: int, *, optional: bool = False) -> Model:
     """Return the JSON body as the model; otherwise as `read_body` and `parse`.
 
-    Raises Problem `unsupported_media_type` when the request says that its body is something else.
+    `optional`: a request without a body asks for nothing in particular, as one with `{}` does. Raises Problem
+    `unsupported_media_type` when the request says that its body is something else.
     """
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if media_type != JSON and not media_type.endswith("+json"):
         raise Problem("unsupported_media_type", f"Send {JSON} as Content-Type.", headers={"Accept-Post": JSON})
-    return parse(model, await read_body(request, limit))
+    body = await read_body(request, limit)
+    return parse(model, b"{}" if optional and not body else body)
 
 
 def parse(model: type[Model], body: bytes) -> Model:
@@ -285,11 +305,22 @@ def validate(model: type[Model], document: object) -> Model:
 def _invalid(error: ValidationError) -> Problem:
     """Return the problem that names the wrong fields: the first of them, at a bounded length."""
     errors = [
-        {"field": ".".join(map(str, e["loc"]))[:MAX_FIELD_CHARS], "message": e["msg"]}
-        for e in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
+        {"field": ".".join(map(str, e["loc"]))[:MAX_FIELD_CHARS], "message": _message(e)}
+        for e in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
     ]
     first = errors[0]
     return Problem("invalid_request", f"{first['field'] or 'body'}: {first['message']}", extra={"errors": errors})
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, without words of the library's own."""
+    context = error.get("ctx", {})
+    if error["type"] == "value_error":
+        return str(context["error"])
+    if error["type"] == "too_long" and context["field_type"] == "Value":
+        # A text whose length is looked at after its characters: pydantic no longer knows that it is one.
+        return f"String should have at most {context['max_length']} characters"
+    return str(error["msg"])
 
 
 def openapi(title: str, operations: Sequence[Operation], errors: Errors = PROBLEM_DOCUMENTS) -> dict[str, Any]:

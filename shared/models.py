@@ -5,8 +5,9 @@ zero is waited for, and a request needs one model of many.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 
 class Shape(BaseModel):
@@ -19,6 +20,18 @@ class Body(Shape):
     """What a client asks for: a field that is not known here is an error."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def otherwise(message: str) -> WrapValidator:
+    """Return what says one sentence of a value that is none of several kinds, instead of what is wrong for each of them."""
+
+    def check(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(message) from error
+
+    return WrapValidator(check)
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -93,7 +93,7 @@ async def accept(
 async def regenerate(request: Request) -> Response:
     """Begin another turn for the question of an earlier one, and stream its answer."""
     admission = admitted(request)
-    wanted = await read_json(request, Regeneration, MAX_BODY_BYTES)
+    wanted = await read_json(request, Regeneration, MAX_BODY_BYTES, optional=True)
     key = idempotency_key(request)
     begun = time.perf_counter()
     accepted = await begin(

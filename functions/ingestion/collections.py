@@ -19,7 +19,7 @@ async def list_all(request: Request) -> Response:
 
 async def put(request: Request) -> Response:
     """Make a collection (201), or change one (200)."""
-    change = await read_json(request, CollectionChange, MAX_BODY_BYTES)
+    change = await read_json(request, CollectionChange, MAX_BODY_BYTES, optional=True)
     collection = await call(
         request,
         "rag.put_collection",

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.models import Body, Shape, in_utc
+from shared.models import Body, Shape, in_utc, otherwise
 from shared.text import Text, is_storable
 
 MAX_PAGE = 1000
@@ -17,7 +17,7 @@ MAX_METADATA_CHARS = 1000
 
 def _relative(name: str) -> str:
     """Return a name that may have folders in it, and leads nowhere else."""
-    if not is_storable(name) or any(segment in {"", ".", ".."} for segment in name.split("/")) or "\\" in name:
+    if not is_storable(name) or any(segment.strip() in {"", ".", ".."} for segment in name.split("/")) or "\\" in name:
         raise ValueError("must be a relative path without empty parts, '.', '..' or backslashes")
     return name
 
@@ -45,9 +45,10 @@ Name = Annotated[
 Storable = Annotated[str, AfterValidator(_storable)]
 """As Text, and it may be empty."""
 Key = Annotated[Text, Field(max_length=100)]
-Value = (
-    Annotated[Text, Field(max_length=MAX_METADATA_CHARS)] | int | Annotated[float, Field(allow_inf_nan=False)] | bool
-)
+Value = Annotated[
+    Annotated[Text, Field(max_length=MAX_METADATA_CHARS)] | int | Annotated[float, Field(allow_inf_nan=False)] | bool,
+    otherwise(f"must be a text of 1 to {MAX_METADATA_CHARS} characters, a finite number, true or false"),
+]
 Metadata = Annotated[dict[Key, Value], Field(max_length=MAX_METADATA), BeforeValidator(_parsed)]
 Dated = Annotated[datetime, AfterValidator(in_utc)]
 

@@ -14,7 +14,7 @@ from functions.ingestion.models import Form, Target
 from functions.ingestion.storing import check_size, store
 from shared import logs, metrics
 from shared.access import admitted
-from shared.http import drain, validate
+from shared.http import drain, refuse_encoded, validate
 from shared.problems import Problem
 from shared.settings import get_settings
 
@@ -84,6 +84,7 @@ def expected_bytes(request: Request, limit: int) -> int:
 
 async def receive(request: Request) -> Response:
     """Store the files of a form: 202 when all are, 207 when some are not. Fields are for the files after them."""
+    refuse_encoded(request)
     limit = get_settings().max_document_bytes
     form = _Form(request, limit)
     async with room.of(expected_bytes(request, limit), limit):

@@ -66,7 +66,7 @@ def document(problem: Problem) -> dict[str, object]:
         "error": {
             "message": problem.detail,
             "type": kind,
-            "param": errors[0].get("field"),
+            "param": errors[0].get("field") or None,
             "code": code,
             "problem": problem.code,
             **{name: problem.extra[name] for name in TOLD if name in problem.extra},

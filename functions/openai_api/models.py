@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from shared.models import Body, Shape
+from shared.models import Body, Shape, otherwise
 
 MAX_TOKENS = 32_768
 DEFAULT_MAX_TOKENS = 4096
 """A budget is reserved for all that may be generated, so there is always a bound."""
 MAX_MESSAGES = 5000
+MAX_TEXTS = 2048
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 PARTS = frozenset({"text", "image_url", "refusal"})
 PASSED_THROUGH = frozenset(
@@ -67,7 +68,9 @@ class Completion(Shape):
     n: Literal[1] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    retrieval: Retrieval | bool | None = None
+    retrieval: Annotated[
+        Retrieval | bool | None, otherwise('must be true, false or {"collections": [names]}, each name a collection\'s')
+    ] = None
 
     @field_validator("messages")
     @classmethod
@@ -122,6 +125,9 @@ class Embeddings(Shape):
     """A request of /v1/embeddings."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
+    input: Annotated[
+        str | Annotated[list[str], Field(min_length=1, max_length=MAX_TEXTS)],
+        otherwise(f"must be a text or a list of 1 to {MAX_TEXTS} texts; token ids are not taken, send the text itself"),
+    ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, Json, StringConstraints
 
-from shared.models import Body, Shape
+from shared.models import Body, Shape, otherwise
 from shared.text import Text, is_storable
 
 MAX_QUERY_CHARS = 10_000
@@ -22,6 +22,9 @@ def _storable(value: str) -> str:
 
 CollectionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Label = Annotated[str, Field(max_length=255), AfterValidator(_storable)]
+Member = Annotated[
+    Label | float | bool | None, otherwise("must be a text of at most 255 characters, a number, true, false or null")
+]
 
 
 class Filter(Body):
@@ -29,7 +32,7 @@ class Filter(Body):
 
     media_types: Annotated[list[Label], Field(max_length=MAX_NAMES)] | None = None
     """One of these."""
-    metadata: dict[Label, Label | float | bool | None] | None = None
+    metadata: dict[Label, Member] | None = None
     """The document's metadata has these members with these values."""
     dated_from: AwareDatetime | None = None
     """The document's date is this moment or later."""

@@ -1,5 +1,6 @@
 """Whatever a caller sends, the answer is a problem document with a stable code, and nothing is stored."""
 
+import gzip
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from shared.auth import issue_dev_token
 from shared.settings import DEV_JWT_SECRET, get_settings
 from tests.functions.asgi import Reply, call
 from tests.functions.platform import Platform, after_embeddings
+from tests.functions.talk import carried
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 DEEP = b'{"message": ' + b"[" * 100_000
@@ -156,7 +158,10 @@ DOCUMENTS: dict[str, tuple[str, bytes, str, tuple[int, str]]] = {
     "a date after all": ("name=a&dated=9999-12-31T23:59:59-23:59", b"a", "text/plain", UNPROCESSABLE),
     **{
         f"name {name}": (f"name={name}", b"a", "text/plain", UNPROCESSABLE)
-        for name in ("..", "../a", "a/../../b", "a/./b", "/etc/passwd", "a//b", "a/", "a%5Cb", "..%5Cb", "a%7F", "%ED%A0%80%00")
+        for name in (
+            "..", "../a", "a/../../b", "a/./b", "/etc/passwd", "a//b", "a/", "a%5Cb", "..%5Cb", "a%7F", "%ED%A0%80%00",
+            "%20", "a/%20/b", "a/%20..",
+        )
     },
 }  # fmt: skip
 
@@ -228,6 +233,56 @@ async def test_every_wrong_field_is_named(platform: Platform) -> None:
     errors = reply.json()["errors"]
     assert [error["field"] for error in errors] == ["message", "collections.1", "max_tokens"]
     assert all(error["message"] for error in errors)
+
+
+WORDED: dict[str, tuple[str, str, dict[str, Any] | None, list[dict[str, str]]]] = {
+    "blank": ("chat", "/chat", {"message": " "}, [{"field": "message", "message": "must not be blank"}]),
+    "too long": (
+        "chat", "/chat", {"message": "x" * 100_001},
+        [{"field": "message", "message": "String should have at most 100000 characters"}],
+    ),
+    "metadata": (
+        "ingestion", "/documents?name=a.md&metadata={%22a%22:{}}", None,
+        [{"field": "metadata.a", "message": "must be a text of 1 to 1000 characters, a finite number, true or false"}],
+    ),
+    "a filter": (
+        "retrieval", "/search", {"q": "a", "filter": {"metadata": {"a": [1]}}},
+        [{"field": "filter.metadata.a", "message": "must be a text of at most 255 characters, a number, true, false or null"}],
+    ),
+}  # fmt: skip
+
+
+async def test_what_is_wrong_with_a_field_is_said_in_words_of_the_api(platform: Platform) -> None:
+    """And not in those of the library that looked: it would name Python's functions, with their addresses."""
+    for case, (function, path, document, errors) in WORDED.items():
+        reply = await platform.call(function, "POST", path, document)
+        assert reply.json()["errors"] == errors, case
+        assert reply.json()["detail"] == f"{errors[0]['field']}: {errors[0]['message']}", case
+
+
+async def test_a_compressed_body_is_refused_as_such(platform: Platform) -> None:
+    packed = gzip.compress(b'{"message": "What?"}')
+    for function, path, kind in (
+        ("chat", "/chat", "application/json"),
+        ("ingestion", "/documents?name=a.md", "text/markdown"),
+        ("ingestion", "/documents", "multipart/form-data; boundary=x"),
+    ):
+        headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+        reply = await platform.call(function, "POST", path, headers=headers, body=packed)
+        assert outcome(reply) == (415, "unsupported_media_type"), path
+        assert reply.headers["accept-encoding"] == "identity"
+        assert "Content-Encoding" in reply.json()["detail"]
+    headers = {"Content-Type": "text/markdown", "Content-Encoding": "identity"}
+    assert (await platform.call("ingestion", "POST", "/documents?name=a.md", headers=headers, body=b"A.")).status == 202
+
+
+async def test_a_body_of_which_nothing_is_required_may_be_left_out(platform: Platform) -> None:
+    turn = await platform.begin()
+    await platform.deliver()
+    async with carried(platform):
+        again = await platform.call("chat", "POST", f"/turns/{turn}/regenerate")
+    assert again.status == 200
+    assert (await platform.call("ingestion", "PUT", "/collections/new")).status == 201
 
 
 async def test_a_header_that_is_wrong_is_refused(platform: Platform) -> None:
@@ -408,12 +463,14 @@ async def test_an_unknown_address_or_method_is_a_problem_too(platform: Platform,
         ("GET", "/"), ("GET", "/nowhere"), ("POST", "/health/live"), ("GET", "/turns/5"), ("GET", "/documents/a%00b"),
         ("GET", "/robots.txt"), ("GET", "/favicon.ico"), ("GET", "/%ff"),  ("OPTIONS", "/nowhere"),
     ):  # fmt: skip
-        assert outcome(await platform.call(function, method, path)) == (404, "route_not_found"), path
+        reply = await platform.call(function, method, path)
+        assert outcome(reply) == (404, "route_not_found"), path
+        assert reply.json()["detail"].startswith(f"There is no {method} /"), path
     path = {"chat": "/chat", "ingestion": "/documents", "routing": "/routing/models", "health": "/health"}[function]
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
         reply = await platform.call(function, method, path)
         assert outcome(reply) == (405, "method_not_allowed"), method
-        assert reply.headers["allow"], method
+        assert reply.json()["detail"] == f"There is no {method} {path}, only {reply.headers['allow']}."
 
 
 JSON = st.recursive(

@@ -246,8 +246,12 @@ async def test_text_with_a_backslash_before_u0000_is_no_nul(platform: Platform, 
 async def test_rubbish_is_refused(platform: Platform) -> None:
     reply = await platform.call("openai_api", "POST", "/v1/chat/completions", body=b"{")
     assert (reply.status, reply.json()["error"]["code"]) == (400, "malformed_json")
-    reply = await platform.call("openai_api", "GET", "/v1/none")
-    assert (reply.status, reply.json()["error"]["code"]) == (404, "route_not_found")
+    reply = await platform.call("openai_api", "POST", "/v1/chat/completions", body=b"[]")
+    assert (reply.status, reply.json()["error"]["param"]) == (400, None)
+    reply = await platform.call("openai_api", "POST", "/chat/completions", {})
+    error = reply.json()["error"]
+    assert (reply.status, error["code"]) == (404, "route_not_found")
+    assert error["message"] == "There is no POST /chat/completions: /openapi.json lists what there is."
 
 
 async def test_errors_become_the_sdks_own_exceptions(
@@ -529,6 +533,15 @@ async def test_embeddings_that_cannot_be_made_cost_nothing(platform: Platform, w
     assert reply.status in (400, 404), reply
     assert reply.json()["error"]["message"]
     assert platform.held() == 0
+
+
+@pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]]])
+async def test_whoever_sends_token_ids_is_told_to_send_text(platform: Platform, tokens: object) -> None:
+    """As LangChain does by itself: which model's ids they are nobody can say."""
+    reply = await platform.call("openai_api", "POST", "/v1/embeddings", {"input": tokens})
+    error = reply.json()["error"]
+    assert (reply.status, error["param"]) == (400, "input")
+    assert "token ids are not taken" in error["message"]
 
 
 async def test_embeddings_that_fail_give_back_what_they_held(platform: Platform, upstream: Upstream) -> None:
