@@ -9,6 +9,8 @@ DECLARE
   v_unknown text;
   v_before rag.search_settings;
   v_after rag.search_settings;
+  v_constraint text;
+  v_range text;
 BEGIN
   SELECT min(k) INTO v_unknown
   FROM jsonb_object_keys(p_settings) AS k
@@ -24,8 +26,18 @@ BEGIN
     DELETE FROM rag.search_settings AS s WHERE s.tenant_id IS NOT DISTINCT FROM v_tenant;
     v_after.updated_at := now();
     INSERT INTO rag.search_settings SELECT v_after.*;
-  EXCEPTION WHEN check_violation OR invalid_text_representation OR numeric_value_out_of_range THEN
-    PERFORM ops.raise_problem('invalid_request', format('Not within the ranges of the settings: %s', sqlerrm));
+  EXCEPTION
+    WHEN check_violation THEN
+      -- The constraints are named after their columns, and hold the bounds.
+      GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+      SELECT pg_get_constraintdef(c.oid) INTO v_range
+      FROM pg_constraint AS c
+      WHERE c.conrelid = 'rag.search_settings'::regclass AND c.conname = v_constraint;
+      PERFORM ops.raise_problem('invalid_request', format(
+        '%s: must be from %s to %s.', substring(v_constraint FROM '^search_settings_(.*)_check$'),
+        substring(v_range FROM '>= \(?([0-9.]+)'), substring(v_range FROM '<= \(?([0-9.]+)')));
+    WHEN invalid_text_representation OR numeric_value_out_of_range THEN
+      PERFORM ops.raise_problem('invalid_request', 'A setting is a number within its range.');
   END;
   RETURN (SELECT to_jsonb(o) - 'tenant_id' FROM rag.settings_of(v_tenant) AS o);
 END

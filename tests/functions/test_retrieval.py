@@ -141,6 +141,22 @@ async def test_settings_that_cannot_be_are_refused(platform: Platform, wrong: di
     assert (reply.status, reply.code()) == (422, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "detail"),
+    [
+        ({"depth": 0}, "depth: must be from 10 to 500."),
+        ({"text_weight": 11}, "text_weight: must be from 0 to 10."),
+        ({"spelling_similarity": 0}, "spelling_similarity: must be from 0.1 to 1."),
+        ({"depth": 10**30}, "A setting is a number within its range."),
+    ],
+)
+async def test_a_setting_out_of_its_range_is_told_the_range(
+    platform: Platform, wrong: dict[str, object], detail: str
+) -> None:
+    reply = await platform.call("retrieval", "PUT", "/search/settings", wrong, headers=admin(platform))
+    assert reply.json()["detail"] == detail
+
+
 def scored(*scores: float | str | None, keep: Sequence[int] | None = None) -> Answer:
     """Answer as a reranking model does: the texts in order of their scores, worst first."""
 
