@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
 from uuid import UUID
 
 from cloudevents.exceptions import GenericException
@@ -165,8 +166,9 @@ def clock(handler: Callable[[Event], Awaitable[None]]) -> Consumer:
 async def receive(request: Request) -> Event:
     """Read a CloudEvent in binary or structured mode; raises Problem `malformed_event`, or another that is poison."""
     media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if media_type != JSON and not media_type.endswith("+json"):
-        raise Problem("unsupported_media_type", f"An event's data must be {JSON}.")
+    # In binary mode the data may be of any type: a broker passes so on what came as data_base64 in structured mode.
+    if media_type != JSON and not media_type.endswith("+json") and "ce-specversion" not in request.headers:
+        raise Problem("unsupported_media_type", f"An event in structured mode must be {JSON}.")
     try:
         body = await read_body(request, MAX_EVENT_BYTES)
     except ClientDisconnect:
@@ -176,9 +178,11 @@ async def receive(request: Request) -> Event:
 
 def parse(headers: Mapping[str, str], body: bytes) -> Event:
     """Return the CloudEvent of a request's headers and body; raises Problem `malformed_event`."""
+    # In headers all beyond printable ASCII, and space, quote and percent, is percent-encoded (HTTP binding, 3.1.3.2).
+    told = {name: unquote(value) if name.lower().startswith("ce-") else value for name, value in headers.items()}
     try:
         # The data are left as they came: those of data_base64 need not be JSON.
-        event = from_http(dict(headers), body, data_unmarshaller=lambda raw: raw)
+        event = from_http(told, body, data_unmarshaller=lambda raw: raw)
         attributes = dict(event.get_attributes())
     except (GenericException, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Problem("malformed_event", f"The request is not a CloudEvent: {error}") from error
@@ -199,7 +203,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
 
 
 def _data(raw: str | bytes | None, content_type: object) -> Any:
-    """Return an event's JSON as what it says, and data of another type, which only data_base64 can hold, as bytes."""
+    """Return an event's JSON as what it says, and data of another type, in data_base64 or binary mode, as bytes."""
     if raw is None or (isinstance(raw, bytes) and isinstance(content_type, str) and "json" not in content_type.lower()):
         return raw
     try:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 from functions.relay.posting import attributes
@@ -25,7 +26,8 @@ CONSUMERS = {
 
 def structured(event: dict[str, Any]) -> tuple[dict[str, str], bytes]:
     """Return an outbox event as headers and body of a request in structured mode."""
-    envelope = {name.removeprefix("ce-"): value for name, value in attributes(event, {}).items() if "ce-" in name}
+    headers = {name: value and unquote(value) for name, value in attributes(event, {}).items()}
+    envelope = {name.removeprefix("ce-"): value for name, value in headers.items() if "ce-" in name}
     envelope |= {"datacontenttype": "application/json", "data": event["data"]}
     return {"content-type": "application/cloudevents+json"}, json.dumps(envelope).encode()
 

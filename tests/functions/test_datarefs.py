@@ -1,6 +1,7 @@
 """Documents that events bring: inside of them, or by an address from which they are fetched."""
 
 import base64
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 from aiohttp import web
 
 from functions.ingestion import fetching
+from infra.local import cloudevent
 from shared.events import INGESTION_SUBMITTED
 from shared.problems import Problem
 from shared.settings import get_settings
-from tests.functions.asgi import Reply
+from tests.functions.asgi import Reply, call
 from tests.functions.platform import Mode, Platform, binary, structured
 from tests.functions.test_buckets import documents
 from tests.functions.test_events import event as make_event
@@ -235,6 +237,18 @@ async def test_bytes_inside_an_event_are_stored_as_they_are(platform: Platform) 
         "b.pdf": ("raw", original),
         "c.csv": ("raw", b"123"),
     }
+
+
+async def test_what_comes_as_bytes_in_structured_mode_comes_through_a_broker_too(platform: Platform) -> None:
+    """A broker passes it on in binary mode: the data as they are, and the attributes in headers, percent-encoded."""
+    envelope = {
+        "specversion": "1.0", "id": "2", "source": "/test", "type": INGESTION_SUBMITTED, "subject": "fu\xdf 100%.txt",
+        "tenantid": str(platform.tenants[0]), "collection": "raw", "datacontenttype": "text/plain; charset=latin-1",
+        "data_base64": base64.b64encode(b"Gr\xfc\xdfe.").decode(),
+    }  # fmt: skip
+    event = cloudevent.parse({"content-type": "application/cloudevents+json"}, json.dumps(envelope).encode())
+    assert (await call(platform.serve("ingest"), "POST", "/", event.headers(), event.data)).status == 200
+    assert documents(platform) == {"fu\xdf 100%.txt": ("raw", b"Gr\xfc\xdfe.")}
 
 
 WRONG: dict[str, dict[str, Any]] = {

@@ -323,12 +323,26 @@ async def test_an_attribute_that_no_header_can_carry_is_poison_and_holds_up_noth
     database: Database, tenants: tuple[UUID, UUID], sink: Sink, make_relay: MakeRelay
 ) -> None:
     with database.connect() as operator:
-        operator.run("SELECT events.emit(%s, %s, E'a\\nb', '{}', '{}')", [TEST, tenants[0]])
+        operator.run("SELECT events.emit(%s, %s, 'odd', %s, '{}')", [TEST, tenants[0], '{"a\\nb": "c"}'])
         emit(database, tenants[0], 1)
         async with running(await make_relay(sink.url)):
             await until(lambda: not waiting(database))
-        assert operator.query("SELECT subject, last_status FROM events.dead_letters") == [("a\nb", 400)]
+        assert operator.query("SELECT subject, last_status FROM events.dead_letters") == [("odd", 400)]
     assert sink.accepted == ["1"]
+
+
+async def test_attributes_are_percent_encoded_in_headers(
+    database: Database, tenants: tuple[UUID, UUID], sink: Sink, make_relay: MakeRelay
+) -> None:
+    with database.connect() as operator:
+        operator.run(
+            "SELECT events.emit(%s, %s, %s, %s, '{}')", [TEST, tenants[0], "f\xfcr\n100%", '{"note": "a \\"b\\""}']
+        )
+        async with running(await make_relay(sink.url)):
+            await until(lambda: not waiting(database))
+        assert operator.query("SELECT 1 FROM events.dead_letters") == []
+    [(headers, _)] = sink.received
+    assert (headers["ce-subject"], headers["ce-note"]) == ("f%C3%BCr%0A100%25", "a%20%22b%22")
 
 
 async def test_a_broker_that_is_not_there_is_waited_for_and_most_events_never_notice(
