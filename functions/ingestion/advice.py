@@ -7,7 +7,7 @@ ADVICE = {
     "unsupported_media_type": "Convert it to PDF, DOCX, PPTX, XLSX, HTML, Markdown or plain text; send it as what it is.",
     "encrypted_document": "Save it without a password, and send it again.",
     "damaged_document": "Open it where it was made, save it anew, and send it again.",
-    "no_text": "Nothing in it is text: put a scan through OCR, and send what comes out.",
+    "no_text": "Nothing is there to be found: put a scan through OCR, write something under headings, and send it again.",
     "document_too_large": "Split the document and send the parts under names of their own.",
     "too_many_pages": "Split the document and send the parts under names of their own.",
     "archive_bomb": "It unpacks to far more than it is: leave out what is large in it, or send it as PDF.",

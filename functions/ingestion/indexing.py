@@ -82,7 +82,7 @@ async def _index(work: Work, claim: dict[str, Any], settings: Settings) -> None:
             await _at(work, "chunking")
             chunks = await asyncio.to_thread(_split, found, claim["name"], settings)
             if not chunks:
-                raise Problem("undecodable_document", "The document has headings but no text.")
+                raise Problem("no_text", "The document has headings but no text.")
             keeper.cancel()
             await work.delivery.effect(
                 "rag.store_chunks",

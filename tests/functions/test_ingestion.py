@@ -196,7 +196,8 @@ async def test_older_passages_answer_while_a_newer_version_cannot_be_embedded(
 
 async def test_headings_alone_are_no_document(platform: Platform) -> None:
     failed = await platform.store("empty.md", "# One\n\n## Two\n")
-    assert (failed["status"], failed["error_code"]) == ("failed", "undecodable_document")
+    assert (failed["status"], failed["error_code"]) == ("failed", "no_text")
+    assert "under headings" in failed["advice"], "and nothing of its charset"
 
 
 async def test_an_embedding_that_is_busy_for_a_moment_is_asked_again(
