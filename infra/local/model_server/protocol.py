@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.local.model_server.bert import Array
 from infra.local.model_server.prompts import Message
@@ -55,24 +55,28 @@ class _Request(BaseModel):
     model: str
 
 
-class _TextPart(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    type: Literal["text"]
-    text: str
-
-
 class _ChatMessage(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[_TextPart] | None = None
+    content: str | None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _joined(cls, content: Any) -> Any:
+        """Join the parts of a content; raises ValueError for one that is no text."""
+        return "\n".join(map(_text, content)) if isinstance(content, list) else content
 
     def message(self) -> Message:
-        """Return the message with its parts joined."""
-        if isinstance(self.content, list):
-            return Message(self.role, "\n".join(part.text for part in self.content))
+        """Return the message as text."""
         return Message(self.role, self.content or "")
+
+
+def _text(part: Any) -> str:
+    match part:
+        case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
+            return text
+    raise ValueError("this stand-in reads text only, no pictures or other parts")
 
 
 class _StreamOptions(BaseModel):
@@ -145,7 +149,9 @@ def parse(kind: type[Body], body: bytes) -> Body:
         if first["type"] == "json_invalid":
             raise ApiError(400, f"The body is not valid JSON: {first['msg']}.") from None
         where = ".".join(map(str, first["loc"]))
-        message = f"{where}: {first['msg']}." if where else "The body must be a JSON object."
+        message = (
+            f"{where}: {first['msg'].removeprefix('Value error, ')}." if where else "The body must be a JSON object."
+        )
         raise ApiError(400, message, param=str(first["loc"][0]) if first["loc"] else None) from None
 
 

@@ -152,6 +152,19 @@ def test_content_may_come_in_text_parts(client: TestClient) -> None:
     assert client.post(CHAT, json=chat(messages=messages)).json()["choices"][0]["message"]["content"] == ANSWER
 
 
+def test_a_refusal_in_the_history_is_read_and_a_picture_is_said_to_be_none(client: TestClient) -> None:
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I may not."}]}
+    messages = [
+        {"role": "system", "content": SYSTEM},
+        refused,
+        {"role": "user", "content": "How long are backups kept?"},
+    ]
+    assert client.post(CHAT, json=chat(messages=messages)).json()["choices"][0]["message"]["content"] == ANSWER
+    picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]}
+    error = client.post(CHAT, json=chat(messages=[picture])).json()["error"]
+    assert error["message"] == "messages.0.content: this stand-in reads text only, no pictures or other parts."
+
+
 def test_without_passages_the_answer_says_so(client: TestClient) -> None:
     messages = [{"role": "assistant", "content": None}, {"role": "user", "content": "How long?"}]
     body = client.post(CHAT, json=chat(messages=messages)).json()
