@@ -9,7 +9,8 @@ DECLARE
   v_missing text;
 BEGIN
   PERFORM core.require_operation('aliases.update');
-  IF p_name IN ('auto', 'light', 'standard', 'heavy') OR EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_name) THEN
+  IF p_name IN ('auto', 'light', 'standard', 'heavy') OR p_name = rag.active_model() ->> 'name'
+    OR EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_name) THEN
     PERFORM ops.raise_problem('conflict', format('%s is the name of a model or tier.', p_name));
   ELSIF p_model NOT IN ('auto', 'light', 'standard', 'heavy') AND NOT EXISTS (SELECT FROM routing.models AS m WHERE m.name = p_model) THEN
     PERFORM ops.raise_problem('not_found', format('There is no model or tier named %s.', p_model));

@@ -497,7 +497,8 @@ async def test_an_alias_brings_its_collections(platform: Platform, upstream: Ups
     assert (await platform.call("routing", "DELETE", "/aliases/handbook")).status == 204
     with pytest.raises(openai.NotFoundError):
         await client.chat.completions.create(model="handbook", messages=QUESTION)
-    for wrong in ({"name": "auto"}, {"name": STANDARD}, {"model": "nobody"}, {"collections": ["none"]}):
+    embedding = {"name": "local/all-minilm-l6-v2"}
+    for wrong in ({"name": "auto"}, {"name": STANDARD}, embedding, {"model": "nobody"}, {"collections": ["none"]}):
         assert (await platform.call("routing", "PUT", "/aliases", admin | wrong)).status in (404, 409)
 
 
