@@ -153,11 +153,15 @@ class Holder(Body):
 
 
 class Limit(Holder):
-    """The limits of a day or month, instead of those before; neither: none of its own."""
+    """The limits of a day or month, instead of those before; neither: none of its own. `paused` alone leaves them."""
 
     tokens: Amount | None = None
     cost_micros: Amount | None = None
     paused: bool = False
+
+    def only_pauses(self) -> bool:
+        """Return whether no amount is named, not even as none."""
+        return "paused" in self.model_fields_set and not self.model_fields_set & {"tokens", "cost_micros"}
 
 
 class TopUp(Holder):

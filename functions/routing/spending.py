@@ -49,6 +49,7 @@ async def set_limit(request: Request) -> Response:
         p_tokens=limit.tokens,
         p_cost_micros=limit.cost_micros,
         p_paused=limit.paused,
+        p_keep=limit.only_pauses(),
     )
     return JSONResponse(changed)
 

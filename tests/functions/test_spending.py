@@ -153,6 +153,16 @@ async def test_a_paused_budget_admits_nothing_until_it_is_resumed(platform: Plat
     assert (await platform.call("chat", "POST", "/chat", QUESTION | {"stream": False})).status == 202
 
 
+async def test_who_only_pauses_and_resumes_leaves_the_limit_as_it_was(platform: Platform) -> None:
+    holder = {"scope": "user", "holder_id": await user_id(platform, "ann"), "period": "month"}
+    await set_limit(platform, "tenant_admin", **holder, tokens=10**6, cost_micros=7)
+    for paused in (True, False):
+        changed = (await set_limit(platform, "tenant_admin", **holder, paused=paused)).json()
+        assert (changed["tokens"], changed["cost_micros"], changed["paused"]) == (10**6, 7, paused)
+    changed = (await set_limit(platform, "tenant_admin", **holder, tokens=None, paused=False)).json()
+    assert (changed["tokens"], changed["cost_micros"]) == (None, None), "no limit, where it is said"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -186,6 +186,21 @@ def test_a_paused_limit_admits_nothing_whatever_is_left_until_it_is_resumed(
     assert_sound(database, tenants[0])
 
 
+@SCOPES
+def test_a_limit_that_was_only_paused_binds_when_it_is_resumed(
+    database: Database, tenants: Sequence[UUID], scope: str
+) -> None:
+    holder, key = holder_of(database, tenants[0], scope)
+    set_limit(database, tenants[0], holder, scope, p_tokens=100)
+    for paused in (True, False):
+        set_limit(database, tenants[0], holder, scope, p_paused=paused, p_keep=True)
+    with operator_of(database, tenants[0], api_key=key) as caller:
+        with refused("EA004"):
+            reserve(caller, 101)
+        reserve(caller, 100)
+    assert_sound(database, tenants[0])
+
+
 def test_a_pause_without_a_limit_binds_and_leaves_without_a_trace(
     database: Database, tenants: Sequence[UUID], caller: Caller
 ) -> None:
