@@ -82,7 +82,7 @@ BEGIN
   END LOOP;
   RETURN QUERY
   -- Those that are equally good have the same rank: the order of ids says nothing.
-  SELECT u.id, rank() OVER (ORDER BY u.score DESC), u.score / p_of
+  SELECT u.id, rank() OVER (ORDER BY u.score DESC), least(u.score / p_of, 1)
   FROM (SELECT DISTINCT s.id, s.score FROM unnest(v_ids, v_scores) AS s (id, score)) AS u
   ORDER BY u.score DESC, u.id
   LIMIT p_limit;
