@@ -75,7 +75,7 @@ class Scores(Shape):
     vector: Leg | None
     """Score: cosine similarity."""
     text: Leg | None
-    """Score: BM25, as the share of what all words of the query could come to."""
+    """Score: BM25, as the share of what the words of the query, of many the four that weigh most, could come to."""
     trigram: Leg | None
     """Score: the same for words spelt like those of the query that no passage has."""
     rerank: float | None

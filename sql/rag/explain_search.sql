@@ -53,8 +53,7 @@ BEGIN
     SELECT t.* INTO v_text
     FROM (
       SELECT array_agg(w.lexeme) AS lexemes, array_agg(w.chunks) AS chunks
-      FROM unnest(v_words) AS w
-      WHERE w.chunks > 0
+      FROM rag.sought_words(v_words) AS w
     ) AS w
     CROSS JOIN LATERAL rag.text_plan(w.lexemes, w.chunks, v_chunks, v_settings.candidates) AS t;
     v_legs := jsonb_set(v_legs, '{text}', v_legs -> 'text' || jsonb_build_object(

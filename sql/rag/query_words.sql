@@ -11,7 +11,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
   WITH read AS (
     -- A word is read as the tenant's languages read it; all of them count the words of a text alike.
-    SELECT l.lexeme, p.position, sum(s.chunks) OVER (PARTITION BY p.position) AS of_readers
+    SELECT l.lexeme COLLATE "C" AS lexeme, p.position, sum(s.chunks) OVER (PARTITION BY p.position) AS of_readers
     FROM rag.statistics AS s
     CROSS JOIN unnest(rag.to_lexemes(s.language, left(p_query, 10000))) AS l
     CROSS JOIN unnest(l.positions) AS p (position)
@@ -23,7 +23,7 @@ AS $$
     GROUP BY r.lexeme
     ORDER BY word, r.lexeme
     LIMIT 1000
-  ), counted AS (
+  ), counted AS MATERIALIZED (
     SELECT l.*, (SELECT sum(s.chunks) FROM rag.statistics AS s WHERE s.tenant_id = p_tenant) AS of_all,
       coalesce((SELECT v.chunks FROM rag.vocabulary AS v WHERE v.tenant_id = p_tenant AND v.lexeme = l.lexeme), 0) AS chunks
     FROM lexemes AS l

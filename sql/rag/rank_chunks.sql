@@ -90,5 +90,5 @@ END
 $$;
 
 COMMENT ON FUNCTION rag.rank_chunks(uuid, text[], bigint[], double precision[], double precision, jsonb, integer) IS
-  'Chunks by BM25 for lexemes, the number of live chunks that have each, and the weight of each; the score is the share of p_of, what a chunk comes to that has every word of the query '
-  'endlessly often. Internal: it trusts p_tenant.';
+  'Chunks by BM25 for lexemes, the number of live chunks that have each, and the weight of each; the score is the share of p_of, what a chunk comes to that has every word of the query, '
+  'of a long one the heaviest, endlessly often; at most 1. Internal: it trusts p_tenant.';

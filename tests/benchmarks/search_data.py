@@ -258,6 +258,11 @@ def _binary(tenant_ids: bytes, chunk_ids: bytes, document_ids: bytes, vectors: F
     yield b"\xff\xff"
 
 
+def text(random: np.random.Generator, words: int) -> str:
+    """Return so many words, each as often as in a chunk."""
+    return " ".join(word(int(rank)) for rank in np.searchsorted(_zipf(), random.random(words)))
+
+
 def _zipf() -> NDArray[np.float64]:
     """Return the distribution function of the words' ranks."""
     cumulated: NDArray[np.float64] = np.cumsum(1 / np.arange(1, VOCABULARY + 1))

@@ -216,6 +216,63 @@ def test_every_language_of_the_tenant_reads_the_query(database: Database, app: C
     assert sorted(names(app, "Rechnungen")) == ["de.md", "xx.md"]
 
 
+def test_stop_words_that_another_language_keeps_find_nothing_before_the_rare_words(
+    database: Database, app: Caller
+) -> None:
+    add_document(app, "bearing.md", ["The bearing of the turbine is greased each spring."])
+    for number in range(5):
+        add_document(app, f"other{number}.md", [f"This is about the canteen on floor {number}."])
+    words = add_document(
+        app, "words.md", ["what is it that we do with this for the one who has been there and where are they"]
+    )
+    with database.connect() as operator:
+        operator.run("UPDATE rag.chunks SET language = 'simple' WHERE document_id = %s", [words])
+    question = (
+        "What is it that we do with the turbine, for the one who has been there and has seen where the bearing is?"
+    )
+    assert names(app, question)[0] == "bearing.md"
+
+
+def test_a_word_that_a_language_drops_is_not_corrected(database: Database, app: Caller) -> None:
+    add_document(app, "en.md", ["The view is good wherever one is."])
+    simple = add_document(app, "xx.md", ["4711 4712"])
+    with database.connect() as operator:
+        operator.run("UPDATE rag.chunks SET language = 'simple' WHERE document_id = %s", [simple])
+    assert names(app, "where") == []
+    assert names(app, "wherevr") == ["en.md"]
+
+
+LONG = " ".join(f"other{number:x}" for number in range(400))
+
+
+def test_a_long_question_finds_what_its_rare_words_name(app: Caller) -> None:
+    add_document(app, "near.md", ["far away", "Nothing of that."])
+    add_document(app, "pump.md", ["The gasket of the pump AX-4711-B leaks oil."])
+    add_document(app, "other.md", [f"A passage that is about other{number:x}." for number in range(20)])
+    question = f"{LONG} the gasket of our pump AX-4711-B leaks oil"
+    assert names(app, question)[0] == "pump.md"
+    assert names(app, question, vector(0.0, 1.0))[0] == "pump.md"
+
+
+def test_a_match_of_a_long_question_counts_as_one_of_a_short_question(app: Caller) -> None:
+    add_document(app, "pump.md", ["The gasket of the pump leaks oil."])
+    [of_short], [of_long] = (
+        [row[10] for row in app.rows("rag.search", p_query=query, p_embedding=None)]
+        for query in ("gasket pump leaks oil", f"gasket pump leaks oil {LONG}")
+    )
+    assert 0 < of_long <= of_short <= 1
+    # Words that nobody has weigh more.
+    assert of_long > of_short / 10
+
+
+def test_what_a_question_repeats_it_is_about(app: Caller) -> None:
+    add_document(app, "gearbox.md", ["The gearbox was bought in spring."])
+    add_document(app, "turbine.md", ["The turbine was bought in spring."])
+    for one, other in (("turbine", "gearbox"), ("gearbox", "turbine")):
+        question = f"The {one} hums. A {one} like that is no {other}: who knows such a {one}?"
+        assert names(app, question) == [f"{one}.md", f"{other}.md"]
+
+
 @pytest.mark.parametrize(
     ("text", "language"),
     [

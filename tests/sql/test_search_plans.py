@@ -14,6 +14,8 @@ from tests.support import Caller, Database
 
 SIZES = {"large": [1500, 1500, 40], "small": [150, 150]}
 EXACT_BELOW = 1000
+CANDIDATES = 400
+LONG_QUESTION = " ".join(f"common word{number} tenth{number % 10}" for number in range(1, 250))
 USED = """
 SELECT indexrelname FROM pg_stat_user_indexes WHERE schemaname = 'rag' AND idx_scan > 0
 UNION ALL
@@ -31,7 +33,7 @@ def filled(module_database: Database) -> dict[str, tuple[UUID, list[UUID]]]:
             size: operator.call("core.provision_tenant", p_slug=size, p_name=size.capitalize()) for size in SIZES
         }
         documents = {size: make_documents(operator, tenant, SIZES[size]) for size, tenant in tenants.items()}
-        change = json.dumps({"exact_below": EXACT_BELOW, "candidates": 400})
+        change = json.dumps({"exact_below": EXACT_BELOW, "candidates": CANDIDATES})
         operator.call("rag.set_search_settings", p_settings=change, p_tenant_id=None)
         operator.run("VACUUM (ANALYZE)")
     return {size: (tenants[size], documents[size]) for size in SIZES}
@@ -57,6 +59,7 @@ SEARCHES = {
     ),
     "vectors of a large document": ("large", "", True, {"metadata": {"place": 0}}, {"embeddings_embedding"}),
     "rare words": ("large", "word17 word18", False, {}, {"chunks_lexemes"}),
+    "a long question": ("large", LONG_QUESTION, False, {}, {"chunks_lexemes"}),
     "a word of a tenth of the chunks": ("large", "tenth3", False, {}, {"chunks_lexemes"}),
     "a word of all chunks": ("large", "common", False, {}, set()),
     "words of a small document": ("large", "tenth3", False, {"metadata": {"place": 2}}, set()),
@@ -96,6 +99,24 @@ def test_the_explanation_shows_these_indexes(
         assert any(index in line for line in legs["vector"]["plan"])
         assert any("chunks_lexemes" in line for line in legs["text"]["plan"])
         assert legs["vector"]["method"] == ("hnsw" if size == "large" else "exact")
+
+
+def test_a_long_question_ranks_fewer_passages_by_the_words_that_weigh_most(
+    module_database: Database, filled: dict[str, tuple[UUID, list[UUID]]]
+) -> None:
+    tenant, _ = filled["large"]
+    with acting(module_database, tenant) as app:
+        plan = app.call("rag.find", p_query=LONG_QUESTION, p_embedding=None, p_explain=True)["plan"]
+    chunks = {word["lexeme"]: word["chunks"] for word in plan["words"]}
+    with module_database.connect() as operator:
+        sought = operator.query(
+            "SELECT w.lexeme FROM rag.sought_words(rag.query_words(%s, %s)) AS w", [tenant, LONG_QUESTION]
+        )
+    any_of = plan["legs"]["text"]["any_of"]
+    assert any_of
+    assert {*any_of} <= {lexeme for (lexeme,) in sought}
+    assert len(sought) == 32 < len(chunks)
+    assert len(sought) * sum(chunks[lexeme] for lexeme in any_of) <= 12 * CANDIDATES
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
