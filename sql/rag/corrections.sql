@@ -5,7 +5,12 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
   WITH unknown AS (
-    SELECT q.lexeme FROM unnest(p_words) AS q WHERE NOT q.known ORDER BY q.word LIMIT 8
+    -- Of a long query those that it repeats, and no more than count in its share (rag.query_weight): each is compared with thousands.
+    SELECT q.lexeme
+    FROM (SELECT w.*, dense_rank() OVER (ORDER BY w.weight DESC, w.word) AS place FROM unnest(p_words) AS w WHERE NOT w.known) AS q
+    WHERE q.place <= 4
+    ORDER BY q.place, q.lexeme
+    LIMIT 8
   ), alike AS (
     SELECT DISTINCT ON (s.lexeme) u.lexeme AS word, s.lexeme, s.chunks, s.similarity
     FROM unknown AS u
