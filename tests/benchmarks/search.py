@@ -183,9 +183,10 @@ def wrong_indexes(connection: data.Connection, asked: Asked) -> list[str]:
 
 def whole(taken: dict[str, list[float]], search: str, legs: Sequence[str]) -> float:
     """Return the median ratio of a search to its legs, query by query: medians of times do not add up."""
-    return statistics.median(
+    ratios: list[float] = [
         one / sum(parts) for one, *parts in zip(taken[search], *(taken[leg] for leg in legs), strict=True)
-    )
+    ]
+    return statistics.median(ratios)
 
 
 def report(connection: data.Connection, tenant: data.Tenant, ef_search: int) -> list[str]:
