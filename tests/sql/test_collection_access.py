@@ -50,7 +50,7 @@ class Tenant:
                     "core.enter", p_tenant_id=user.tenant, p_subject=user.subject, p_operation=operation,
                     p_roles=list(user.roles), p_groups=list(user.groups),
                 )  # fmt: skip
-                return self.app.call(function, **arguments)
+                return self.app.rows(function, **arguments)
         except psycopg.Error as error:
             if not (error.sqlstate or "").startswith("EA"):
                 raise
