@@ -7,17 +7,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from enum import Enum
-from functools import cache
 from typing import Any, Self
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, sql
-from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from shared.connection import FLUSH, Commit, Connection, Row
 from shared.metrics import Sample
-from shared.principal import Actor, Principal, Worker
+from shared.principal import Actor
 from shared.problems import CODE_BY_SQLSTATE, Problem
 
 POOL_TIMEOUT_SECONDS = 5.0
@@ -28,8 +25,6 @@ RECONNECT_SECONDS = 2.0
 grow with an outage, and so would the time after it in which the database that is back is not found."""
 UNAVAILABLE = ("08", "53", "57")
 """SQLSTATE classes connection exception, insufficient resources and operator intervention."""
-
-Row = dict[str, Any]
 
 
 class Database:
@@ -43,22 +38,15 @@ class Database:
     """
 
     def __init__(self, dsn: str, *, pool_size: int) -> None:
-        self._pool: AsyncConnectionPool[_Connection] = _Pool(
+        self._pool: AsyncConnectionPool[Connection] = _Pool(
             dsn,
-            connection_class=_Connection,
+            connection_class=Connection,
             min_size=0,
             max_size=pool_size,
             timeout=POOL_TIMEOUT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             open=False,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": None,
-                "row_factory": dict_row,
-                "cursor_factory": AsyncClientCursor,
-                "connect_timeout": 5,
-                "tcp_user_timeout": 10_000,
-            },
+            kwargs={"autocommit": True, "connect_timeout": 5, "tcp_user_timeout": 10_000},
             check=self._check_open,
         )
         self._drained_at = -math.inf
@@ -136,13 +124,14 @@ class Database:
         return await self._rows(function, actor, arguments, Commit.AWAITED)
 
     async def _rows(
-        self, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: "Commit"
+        self, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: Commit
     ) -> list[Row]:
         try:
-            async with self._pool.connection() as connection:
-                rows = await _run(connection, function, actor, arguments, commit)
-                connection.used_at = time.monotonic()
-                return rows
+            connection = await self._pool.getconn()
+            try:
+                return await connection.call(function, actor, arguments, commit)
+            finally:
+                await self._pool.putconn(connection)
         except PoolTimeout as error:
             raise unavailable() from error
         except psycopg.Error as error:
@@ -154,7 +143,7 @@ class Database:
                 raise unavailable() from error
             raise
 
-    async def _check_open(self, connection: "_Connection") -> None:
+    async def _check_open(self, connection: "Connection") -> None:
         """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
 
         This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
@@ -174,13 +163,7 @@ class Database:
             raise psycopg.OperationalError("the server closed the connection")
 
 
-class _Connection(AsyncConnection[Row]):
-    """A connection that knows when it was last of use (monotonic seconds)."""
-
-    used_at = -math.inf
-
-
-class _Pool(AsyncConnectionPool[_Connection]):
+class _Pool(AsyncConnectionPool[Connection]):
     """A pool that gives out the connection that came back last.
 
     psycopg's gives out the one that has rested longest: few requests then keep every backend awake, and each finds its caches
@@ -192,81 +175,12 @@ class _Pool(AsyncConnectionPool[_Connection]):
         self._pool = _Stack()
 
 
-class _Stack(deque["_Connection"]):
+class _Stack(deque["Connection"]):
     """What is put in last stands first."""
 
-    def append(self, connection: "_Connection", /) -> None:
+    def append(self, connection: "Connection", /) -> None:
         """Put a connection before the others."""
         self.appendleft(connection)
-
-
-ENTER_USER = sql.SQL(
-    "SELECT core.enter(%(tenant)s, %(subject)s, %(operation)s, %(roles)s::text[], %(groups)s::text[], %(name)s, %(email)s,"
-    " %(key)s, %(issued_at)s, %(key_sha256)s)"
-)
-ENTER_FUNCTION = sql.SQL("SELECT core.enter_function(%(tenant)s, %(function)s, %(region)s)")
-ENTER = {Principal.__name__: (ENTER_USER,), Worker.__name__: (ENTER_FUNCTION,)}
-COMMIT_EARLY = "SELECT set_config('synchronous_commit', 'off', true)"
-FLUSH = "pg_logical_emit_message"
-WAIT_FOR_DISK = f"SELECT {FLUSH}(true, 'flush', '')"
-"""The smallest transaction that writes to the log."""
-
-
-class Commit(Enum):
-    """How a call ends."""
-
-    AWAITED = "on disk"
-    EARLY = "on disk, after its locks are gone"
-    UNAWAITED = "some time later on disk"
-
-
-async def _run(
-    connection: _Connection, function: str, actor: Actor | None, arguments: Mapping[str, object], commit: Commit
-) -> list[Row]:
-    """Run a call, in one round trip: a simple query is one transaction, unless one is begun and committed within it."""
-    query = _query(function, tuple(arguments), type(actor).__name__, commit)
-    cursor = await connection.execute(query, {**arguments, **_entering(actor)})
-    for _ in range((actor is not None) + 2 * (commit is not Commit.AWAITED)):
-        cursor.nextset()
-    return await cursor.fetchall()
-
-
-@cache
-def _query(function: str, arguments: tuple[str, ...], actor: str, commit: Commit) -> sql.SQL:
-    """Return the call of a function with named arguments, with what goes before and after it."""
-    call = sql.SQL("SELECT * FROM {}({})").format(
-        sql.Identifier(*function.split(".")),
-        sql.SQL(", ").join(
-            sql.SQL("{} => {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in arguments
-        ),
-    )
-    parts = [*ENTER.get(actor, ()), call]
-    if commit is not Commit.AWAITED:
-        parts = [sql.SQL("BEGIN"), sql.SQL(COMMIT_EARLY), *parts, sql.SQL("COMMIT")]
-    if commit is Commit.EARLY:
-        # The locks are gone; a transaction of its own waits for the disk.
-        parts.append(sql.SQL(WAIT_FOR_DISK))
-    return sql.SQL(sql.SQL("; ").join(parts).as_string())
-
-
-def _entering(actor: Actor | None) -> dict[str, object]:
-    """Return the arguments of the statement that says who acts."""
-    if isinstance(actor, Worker):
-        return {"tenant": actor.tenant_id, "function": actor.function, "region": actor.region}
-    if actor is None:
-        return {}
-    return {
-        "tenant": actor.tenant_id,
-        "subject": actor.subject,
-        "operation": actor.operation,
-        "roles": list(actor.roles),
-        "groups": list(actor.groups),
-        "name": actor.name,
-        "email": actor.email,
-        "key": actor.api_key_id,
-        "issued_at": actor.issued_at,
-        "key_sha256": actor.api_key_sha256,
-    }
 
 
 def unavailable() -> Problem:

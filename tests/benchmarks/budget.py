@@ -29,7 +29,7 @@ import psycopg
 from infra.local import environment, manifests, ports, provision
 from infra.local.assembly import MANIFESTS, assemble, parts
 from infra.local.state import StateDir
-from shared.database import COMMIT_EARLY, WAIT_FOR_DISK
+from shared.connection import COMMIT_EARLY, WAIT_FOR_DISK
 
 LIMIT_UNCONTENDED = 2.5
 LIMIT_CONTENDED = 0.5
@@ -71,7 +71,7 @@ class Holder:
         turn = uuid4()
         for statement in (RESERVE, SETTLE):
             with connection.pipeline():
-                connection.execute(COMMIT_EARLY)
+                connection.execute(f"SELECT {COMMIT_EARLY}")
                 connection.execute(statement, (turn,))
             connection.execute(WAIT_FOR_DISK)
 
