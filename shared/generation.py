@@ -46,7 +46,8 @@ class Run:
     actor: Worker
     job: dict[str, Any]
     """What inference.job_document says."""
-    stream: TurnWriter
+    stream: TurnWriter | None
+    """Where readers hear of it; None: nobody knows the turn before its answer is told."""
     event: tuple[str, str] | None
     """Source and id of the CloudEvent that asked for it, if one did."""
     listener: Listener | None
@@ -55,6 +56,11 @@ class Run:
     answer: Answer = field(default_factory=Answer)
     verdict: Verdict | None = None
     begun_at: float = field(default_factory=time.perf_counter)
+
+    def tell(self, event: str, data: dict[str, Any]) -> None:
+        """Have readers hear of an event, if there can be any."""
+        if self.stream is not None:
+            self.stream.put(event, data)
 
     def ids(self) -> dict[str, object]:
         """Return what a log line needs."""
@@ -100,16 +106,17 @@ async def run(
     database = await runtime.database()
     runtime.before_close(_leave)
     runtime.before_close(_drain)
-    # Who is answered in one piece reads no stream; it is there for others, a moment later.
-    eager = event is not None or listener is not None
-    ttl = get_settings().stream_ttl_seconds
-    writer = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], ttl, eager=eager)
-    attempt = Run(database, actor, job, writer, event, listener, plain)
+    attempt = Run(database, actor, job, None, event, listener, plain)
+    # A plain turn that is answered in one piece is known to nobody before: it has no key that it can be asked for by.
+    if listener is not None or not plain:
+        # Who asked here hears of it here. Others come a moment later.
+        ttl, eager = get_settings().stream_ttl_seconds, event is not None
+        attempt.stream = TurnWriter(runtime.redis(), job["turn_id"], job["attempt"], ttl, eager=eager)
     if event is not None:
         logs.info("job_claimed", model=job["model"], **attempt.ids())
     if job["attempt"] > 1:
-        writer.put("turn.restarted", {"attempt": job["attempt"]})
-    writer.put("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
+        attempt.tell("turn.restarted", {"attempt": job["attempt"]})
+    attempt.tell("turn.started", {"attempt": job["attempt"], "model": job["model"], "tier": job["tier"]})
     with _awaited():
         try:
             return await _run(attempt)
@@ -249,7 +256,7 @@ async def _fall_back(run: Run, error: UpstreamError) -> bool:
     run.job = job
     metrics.problems().labels(error.code).inc()
     logs.warning("model_fell_back", code=error.code, failed=failed, model=job["model"], **run.ids())
-    run.stream.put("turn.fallback", {"from": failed, "to": job["model"], "code": error.code})
+    run.tell("turn.fallback", {"from": failed, "to": job["model"], "code": error.code})
     return True
 
 
@@ -288,6 +295,8 @@ async def _stream_answer(run: Run, begun: float) -> None:
                 piece = answer.add(item)
                 if run.listener is not None:
                     run.listener(piece)
+                if run.stream is None:
+                    continue
                 if item.text:
                     run.stream.token(item.text)
                 if item.reasoning:
@@ -394,6 +403,8 @@ async def _ended_by(run: Run) -> dict[str, Any] | None:
 
 
 async def _tell_end(run: Run, turn: dict[str, Any]) -> None:
+    if run.stream is None:
+        return
     for event in endings(turn):
         told = run.stream.put(event.event, event.data)
     if run.event is not None:

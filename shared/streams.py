@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -81,6 +82,16 @@ that were refused, as {number from 1, error}; the error is '' for a stream that 
 would be without its beginning. One reply for all costs the client a quarter of what a pipeline of XADDs does."""
 
 
+class Urgency(IntEnum):
+    """When something is sent."""
+
+    LATER = 0
+    """COALESCE_SECONDS from now, or with what is sent before that."""
+    SOON = 1
+    """At once, if nothing was sent in the last COALESCE_SECONDS; else when they are over."""
+    NOW = 2
+
+
 class TurnWriter:
     """The one writer of a turn's stream in one attempt.
 
@@ -91,7 +102,7 @@ class TurnWriter:
     def __init__(
         self, redis: Redis, turn_id: UUID | str, attempt: int, ttl_seconds: int, *, eager: bool = True
     ) -> None:
-        """Write at once what a reader waits for, or, where nobody reads, with what comes in the next COALESCE_SECONDS."""
+        """Write at once what a reader waits for, or, where readers come a moment later, what comes in COALESCE_SECONDS."""
         self._batch = _batch(redis)
         self._redis = redis
         self._key = key(turn_id)
@@ -101,7 +112,7 @@ class TurnWriter:
         self._text: list[str] = []
         self._speaks = False
         self._entries = 0
-        self._eager = eager
+        self._urgent = Urgency.NOW if eager else Urgency.LATER
         self.broken = False
 
     def put(self, event: str, data: dict[str, Any]) -> asyncio.Future[None]:
@@ -111,7 +122,7 @@ class TurnWriter:
         """
         self._end_text()
         self._events.append((event, json.dumps(data)))
-        return self._batch.add(self, self._redis, at_once=self._eager)
+        return self._batch.add(self, self._redis, self._urgent)
 
     async def write(self, event: str, data: dict[str, Any]) -> None:
         """Append an event as `put` does, and return when it was sent.
@@ -126,9 +137,9 @@ class TurnWriter:
         if not self._speaks:
             self._speaks = True
             self._end_text()
-            self._batch.add(self, self._redis, at_once=self._eager)
+            self._batch.add(self, self._redis, self._urgent)
         elif len(self._text) == 1:
-            self._batch.add(self, self._redis, at_once=False)
+            self._batch.add(self, self._redis, min(self._urgent, Urgency.SOON))
 
     def take(self) -> list[tuple[str, str, str, str, str]]:
         """Return what waits as key, id, seconds to live, event and data of each entry; from now on it counts as sent."""
@@ -159,53 +170,69 @@ class TurnWriter:
 
 
 class Batch:
-    """What the turns of a process have to write: one command at a time for all, each COALESCE_SECONDS unless one is urgent."""
+    """What the turns of a process have to write: one command at a time for all, when the most urgent of it is due."""
 
     def __init__(self) -> None:
         self._writers: dict[TurnWriter, None] = {}
         self._sent: asyncio.Future[None] | None = None
-        self._urgent = asyncio.Event()
-        self.sending: asyncio.Task[None] | None = None
         self._sent_at = -math.inf
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
 
-    def add(self, writer: TurnWriter, redis: Redis, *, at_once: bool) -> asyncio.Future[None]:
+    def add(self, writer: TurnWriter, redis: Redis, urgency: "Urgency") -> asyncio.Future[None]:
         """Have sent what the writer has; return what is done when it was, whatever came of it."""
+        loop = asyncio.get_running_loop()
         self._writers[writer] = None
-        if at_once:
-            self._urgent.set()
         if self._sent is None:
-            self._sent = asyncio.get_running_loop().create_future()
-        if self.sending is None:
-            self.sending = asyncio.create_task(self._run(redis))
+            self._sent = loop.create_future()
+        now = loop.time()
+        due = {
+            Urgency.NOW: now,
+            Urgency.SOON: max(now, self._sent_at + COALESCE_SECONDS),
+            Urgency.LATER: now + COALESCE_SECONDS,
+        }[urgency]
+        if due < self._due:
+            self._due = due
+            self._schedule(redis)
         return self._sent
 
-    async def _run(self, redis: Redis) -> None:
+    async def drain(self, redis: Redis) -> None:
+        """Send what waits, and return when nothing does any more."""
+        while self._writers or self._sending is not None:
+            self._due = -math.inf
+            self._schedule(redis)
+            if self._sending is not None:
+                await asyncio.shield(self._sending)
+
+    def _schedule(self, redis: Redis) -> None:
+        """Begin to send when it is due; what is being sent just now looks for itself when it has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sending is not None or not self._writers:
+            return
         loop = asyncio.get_running_loop()
+        if self._due <= loop.time():
+            self._begin(redis)
+        else:
+            self._timer = loop.call_at(self._due, self._begin, redis)
+
+    def _begin(self, redis: Redis) -> None:
+        self._timer = None
+        self._sending = asyncio.create_task(self._run(redis))
+
+    async def _run(self, redis: Redis) -> None:
+        self._sent_at, self._due = asyncio.get_running_loop().time(), math.inf
+        writers, sent = self._writers, self._sent
+        self._writers, self._sent = {}, None
         try:
-            while self._writers:
-                wait = self._sent_at + COALESCE_SECONDS - loop.time()
-                if wait > 0 and not self._urgent.is_set():
-                    await _within(self._urgent, wait)
-                self._urgent.clear()
-                self._sent_at = loop.time()
-                writers, sent = self._writers, self._sent
-                self._writers, self._sent = {}, None
-                try:
-                    await _send(redis, writers)
-                finally:
-                    if sent is not None:
-                        sent.set_result(None)
+            await _send(redis, writers)
         finally:
-            self.sending = None
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, at most so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+            self._sending = None
+            if sent is not None:
+                sent.set_result(None)
+            self._schedule(redis)
 
 
 async def _send(redis: Redis, writers: Iterable[TurnWriter]) -> None:
@@ -241,9 +268,8 @@ def _batch(redis: Redis) -> Batch:
 
 async def drain(redis: Redis) -> None:
     """Return when all that waits for a client was sent; its owner closes it after this."""
-    batch = _batches.get(redis)
-    while batch is not None and batch.sending is not None:
-        await batch.sending
+    if (batch := _batches.get(redis)) is not None:
+        await batch.drain(redis)
 
 
 def endings(turn: dict[str, Any]) -> list[StreamEvent]:
