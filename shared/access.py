@@ -17,7 +17,7 @@ from starlette.responses import Response
 from shared import audit, metrics, rate_limit, residency
 from shared.api_keys import ApiKey
 from shared.auth import Unauthenticated, ask_again, authenticate, bearer, log_refusal
-from shared.database import Row
+from shared.connection import Row
 from shared.principal import Principal
 from shared.problems import Problem
 from shared.rate_limit import RateLimit

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Model = TypeVar("Model", bound=BaseModel)
+EntryPoint = TypeVar("EntryPoint", bound=Callable[..., Any])
 JSON = "application/json"
 IDENTITY = "identity"
 """The Content-Encoding of what is not encoded."""
@@ -147,6 +148,29 @@ def application(title: str, operations: Sequence[Operation], errors: Errors = PR
     return cast("Response", answering)
 
 
+_applications: dict[str, "ASGIApp"] = {}
+"""By entry point, as functions-framework knows its functions by their names."""
+
+
+def serves(answering: Response) -> Callable[[EntryPoint], EntryPoint]:
+    """Declare that an entry point returns this application whatever it is asked."""
+
+    def declare(function: EntryPoint) -> EntryPoint:
+        _applications[function.__name__] = cast("ASGIApp", answering)
+        return function
+
+    return declare
+
+
+def served(function: str) -> "ASGIApp | None":
+    """Return the application of an entry point, if it has declared one.
+
+    Who serves it may call it at once: functions-framework's own application, its routes and middleware, has nothing to add, and
+    takes a twentieth of the time of a request.
+    """
+    return _applications.get(function)
+
+
 def _merged(routes: Sequence[Route]) -> list[Route]:
     """Put the methods of one path side by side, so that a wrong method is told from a wrong path."""
     by_path: dict[str, list[Route]] = {}
@@ -181,6 +205,8 @@ class ProblemResponses:
             started = started or message["type"] in {"http.response.start", "websocket.accept"}
             await send(message)
 
+        # Starlette's routes raise what they refuse where there is an application around them; else they answer by themselves.
+        scope.setdefault("app", self)
         try:
             await self._app(scope, receive, watch)
         except (Problem, HTTPException) as error:

@@ -7,7 +7,8 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from shared import logs, metrics, telemetry
-from shared.database import Database, Row
+from shared.connection import Row
+from shared.database import Database
 from shared.embeddings import Held, Vector, with_question
 from shared.principal import Principal
 from shared.problems import Problem

@@ -34,13 +34,13 @@ def build(source: str, target: str) -> "Service":
     from functions_framework.aio import create_asgi_app
     from starlette.exceptions import HTTPException
 
-    from shared.http import refuse
+    from shared.http import refuse, served
     from shared.service import Service
 
     function = create_asgi_app(target=target, source=source)
-    # It refuses some methods and addresses by itself, before the function's own router sees them.
+    # It refuses some methods and addresses by itself, before the function sees them.
     function.add_exception_handler(HTTPException, refuse)
-    return Service(function, target)
+    return Service(served(target) or function, target)
 
 
 def _import_redis() -> None:

@@ -19,7 +19,7 @@ from functions.chat.models import (
     Trace,
     Turn,
 )
-from shared.http import Operation, application
+from shared.http import Operation, application, serves
 from shared.sockets import websocket
 
 STREAM = "text/event-stream"
@@ -150,6 +150,7 @@ APPLICATION = application(
 
 @websocket("/ws", sockets.converse)
 @http
+@serves(APPLICATION)
 async def chat(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from shared import health as health_checks
-from shared.http import PUBLIC, Operation, application
+from shared.http import PUBLIC, Operation, application, serves
 
 
 async def read_health(_: Request) -> Response:
@@ -22,6 +22,7 @@ APPLICATION = application(
 
 
 @http
+@serves(APPLICATION)
 async def health(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

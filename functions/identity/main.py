@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.identity import keys, log, models, regions, saml, tenants, users
-from shared.http import PUBLIC, Operation, application
+from shared.http import PUBLIC, Operation, application, serves
 
 PAGE = ("query:after", "query:limit")
 
@@ -194,6 +194,7 @@ APPLICATION = application("Identity", [*ME, *KEYS, *USERS, *TENANTS, *REGIONS, *
 
 
 @http
+@serves(APPLICATION)
 async def identity(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

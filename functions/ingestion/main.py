@@ -22,7 +22,7 @@ from functions.ingestion.models import (
     Retried,
 )
 from shared.events import consume
-from shared.http import Operation, application
+from shared.http import Operation, application, serves
 
 STREAM = "text/event-stream"
 ABOUT = ("query:metadata", "query:dated")
@@ -223,6 +223,7 @@ APPLICATION = application(
 
 
 @http
+@serves(APPLICATION)
 async def ingestion(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

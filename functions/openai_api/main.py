@@ -7,7 +7,7 @@ from starlette.responses import Response
 from functions.openai_api import catalog, completions, embeddings
 from functions.openai_api.errors import ErrorDocument, render
 from functions.openai_api.models import Completion, Embeddings
-from shared.http import JSON, Errors, Operation, application
+from shared.http import JSON, Errors, Operation, application, serves
 
 APPLICATION = application(
     "OpenAI API",
@@ -37,6 +37,7 @@ APPLICATION = application(
 
 
 @http
+@serves(APPLICATION)
 async def openai_api(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

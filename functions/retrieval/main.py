@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from functions.retrieval import searching
 from functions.retrieval.models import Results, Search, SearchSettings, SettingsChange
-from shared.http import Operation, application
+from shared.http import Operation, application, serves
 
 APPLICATION = application(
     "Retrieval",
@@ -43,6 +43,7 @@ APPLICATION = application(
 
 
 @http
+@serves(APPLICATION)
 async def retrieval(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION

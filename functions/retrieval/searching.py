@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from functions.retrieval.models import Results, Search, SearchParameters, SettingsChange
 from shared import retrieval
 from shared.access import admitted, call
-from shared.database import Row
+from shared.connection import Row
 from shared.http import read_json, validate
 from shared.runtime import runtime
 from shared.settings import get_settings

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from functions.routing import aliases, decisions, models, probing, spending
 from shared.events import consume
-from shared.http import Operation, application
+from shared.http import Operation, application, serves
 
 DECISIONS = [
     Operation(
@@ -114,6 +114,7 @@ APPLICATION = application("Routing", [*DECISIONS, *ALIASES, *SPENDING])
 
 
 @http
+@serves(APPLICATION)
 async def routing(_: Request) -> Response:
     """Serve the function's HTTP requests."""
     return APPLICATION
