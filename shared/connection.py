@@ -112,6 +112,8 @@ class Connection(AsyncConnection[Any]):
         self._actors: dict[Actor | None, Literals] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         """The one that watches the socket; None: none does."""
+        self._watched = -1
+        """The socket's number, which libpq no longer tells when it has closed it."""
         self._results: list[PGresult] = []
         self._answered: asyncio.Future[None] | None = None
 
@@ -156,8 +158,8 @@ class Connection(AsyncConnection[Any]):
             results: list[PGresult] = await self.wait(generators.execute(self.pgconn))
             return results
         if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._loop.add_reader(self.pgconn.socket, self._read)
+            self._loop, self._watched = asyncio.get_running_loop(), self.pgconn.socket
+            self._loop.add_reader(self._watched, self._read)
         self._results, self._answered = [], self._loop.create_future()
         try:
             await self._answered
@@ -171,32 +173,31 @@ class Connection(AsyncConnection[Any]):
 
     def _read(self) -> None:
         """Take what has come; wake who waits when the answer is whole, or the connection at its end."""
-        waiting = self._answered
+        waiting, whole = self._answered, False
+        failure: psycopg.Error | None = None
         try:
             self.pgconn.consume_input()
-            if waiting is None:
-                return
-            while not self.pgconn.is_busy():
+            while waiting is not None and not whole and not self.pgconn.is_busy():
                 if (result := self.pgconn.get_result()) is None:
-                    break
-                self._results.append(result)
-            else:
-                return
+                    whole = True
+                else:
+                    self._results.append(result)
         except psycopg.Error as error:
-            # Closed, it would stay readable for ever.
+            failure = error
+        if self.closed:
+            # At once: the number is soon another socket's. And what is closed is always readable.
             self._unwatch()
-            if waiting is None or waiting.done():
-                return
-            if not any(map(_failed, self._results)):
-                waiting.set_exception(error)
-                return
-            # The server has said why it hangs up.
-        if not waiting.done():
+        if waiting is None or waiting.done():
+            return
+        if whole or (failure is not None and any(map(_failed, self._results))):
+            # Or the server has said why it hangs up.
             waiting.set_result(None)
+        elif failure is not None:
+            waiting.set_exception(failure)
 
     def _unwatch(self) -> None:
         if self._loop is not None:
-            self._loop.remove_reader(self.pgconn.socket)
+            self._loop.remove_reader(self._watched)
             self._loop = None
 
     async def _cancel(self) -> None:
@@ -218,8 +219,7 @@ class Connection(AsyncConnection[Any]):
 
     async def close(self) -> None:
         """Close the connection."""
-        if not self.closed:
-            self._unwatch()
+        self._unwatch()
         await super().close()
 
 

@@ -76,8 +76,7 @@ def configuration(service: "Service", host: str, port: int) -> "uvicorn.Config":
         access_log=False,
         lifespan="on",
         loop="uvloop",
-        # It bounds the head of a request; httptools, which is little quicker, does not.
-        http="h11",
+        http="shared.http_protocol:HttpProtocol",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=get_settings().shutdown_seconds,
         ws=websocket_protocol,  # type: ignore[arg-type]  # it need not be a class

@@ -86,6 +86,8 @@ def model_call(
     operation: Literal["chat", "embeddings"], model: str, base_url: str, attributes: Mapping[str, Value]
 ) -> Span:
     """Return the span of a request to a model. The provider is the API that is spoken, whoever serves it."""
+    if not get_settings().enable_telemetry:
+        return NOTHING
     server = urlsplit(base_url)
     always = {
         "gen_ai.operation.name": operation,
