@@ -32,7 +32,7 @@ class Answer:
 
     def add(self, delta: Delta) -> Delta:
         """Take a piece in; return it with its tool calls numbered as they are kept."""
-        self.pieces += bool(delta.text) + bool(delta.reasoning) + len(delta.tool_calls)
+        self.pieces += (delta.texts if delta.text else 0) + bool(delta.reasoning) + len(delta.tool_calls)
         if delta.text:
             self.text.append(delta.text)
             if len(self.text) > MAX_PIECES:

@@ -62,10 +62,9 @@ class Runtime:
     def http(self) -> "ClientSession":
         """Return the HTTP client; aiohttp is imported with its first use."""
         if self._http is None:
-            from aiohttp import ClientSession, TCPConnector
+            from shared.http_client import session
 
-            # What bounds the streams is the Service's containerConcurrency.
-            self._http = ClientSession(connector=TCPConnector(limit=0))
+            self._http = session()
         return self._http
 
     def before_close(self, leave: Callable[[], Awaitable[None]]) -> None:
