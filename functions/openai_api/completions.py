@@ -40,10 +40,7 @@ async def create(request: Request) -> Response:
     if refused := asked.refused():
         raise Problem("invalid_request", f"{refused[0]}: is not supported.", extra={"errors": [{"field": refused[0]}]})
     accepted = await _begin(request, admission, asked)
-    heard, stored = Heard(), None
-    if asked.stream and accepted.get("plain"):
-        # While the model begins, the turn reaches the disk: that is the longer of the two, and begins first.
-        stored = together.flushed(await runtime.database())
+    heard = Heard()
     if "job" in accepted:
         actor = Worker(admission.principal.tenant_id, FUNCTION)
         # Messages that are as the client sent them do not come back.
@@ -52,6 +49,8 @@ async def create(request: Request) -> Response:
             job, actor, heard.listen if asked.stream else None, plain=accepted.get("plain", False)
         )
     if asked.stream:
+        # While the model begins, the turn reaches the disk.
+        stored = together.flushed(await runtime.database()) if accepted.get("plain") else None
         usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
         return await Stream(admission.principal, accepted, heard, stored, include_usage=usage).response()
     return await Whole(admission.principal, accepted, heard).response()
