@@ -39,7 +39,8 @@ BEGIN
 
   UPDATE budget.reservations AS r
   SET settled = v_tokens, cost_settled = v_cost, closed_at = clock_timestamp()
-  WHERE r.tenant_id = v_tenant AND r.turn_id = p_turn_id;
+  WHERE r.tenant_id = v_tenant AND r.turn_id = p_turn_id
+  RETURNING r.* INTO v_held;
   INSERT INTO budget.ledger
     (tenant_id, turn_id, user_id, api_key_id, model, entry, tokens, cost_micros, prompt_tokens, completion_tokens, day, month)
   SELECT v_tenant, p_turn_id, v_held.user_id, v_held.api_key_id, v_held.model, e.entry, e.tokens, e.cost,
@@ -49,7 +50,7 @@ BEGIN
   WHERE e.tokens > 0 OR e.cost > 0;
 
   PERFORM budget.lock_tenant(v_tenant, v_held.day, v_held.month);
-  PERFORM budget.charge(v_held, v_tokens, v_cost);
+  PERFORM budget.charge(v_held);
   RETURN v_tokens;
 END
 $$;

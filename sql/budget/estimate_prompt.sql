@@ -4,7 +4,6 @@
 CREATE OR REPLACE FUNCTION budget.estimate_prompt(p_messages jsonb)
 RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   c_image constant bigint := 16384;

@@ -1,5 +1,7 @@
 -- requires: 012_budget_metrics
-CREATE OR REPLACE FUNCTION budget.periods(p_tenant_id uuid, OUT day date, OUT month date)
+-- Returns a table, because such a function is inlined into the statement that asks.
+CREATE OR REPLACE FUNCTION budget.periods(p_tenant_id uuid)
+RETURNS TABLE (day date, month date)
 LANGUAGE sql STABLE
 AS $$
   SELECT (budget.clock() AT TIME ZONE t.time_zone)::date, date_trunc('month', budget.clock() AT TIME ZONE t.time_zone)::date

@@ -24,27 +24,28 @@ BEGIN
     PERFORM budget.refuse_paused(ARRAY(SELECT a FROM budget.applicable(v_tenant, v_user, v_key) AS a));
   END IF;
 
-  WITH asked AS MATERIALIZED (
-    SELECT r.ordinality - 1 AS n, gen_random_uuid() AS turn_id, gen_random_uuid() AS job_id, r.value -> 'request' AS request, c.*
-    FROM jsonb_array_elements(p_requests) WITH ORDINALITY AS r
-    CROSS JOIN LATERAL jsonb_to_record(r.value) AS c (model text, max_tokens integer, traceparent text, timings jsonb)
-    WHERE NOT EXISTS (SELECT FROM routing.aliases AS a WHERE a.tenant_id = v_tenant AND a.name = r.value ->> 'model')
-  ), estimated AS MATERIALIZED (
-    SELECT a.*, budget.estimate_prompt(a.request -> 'messages') + budget.estimate_tokens((a.request -> 'parameters')::text) AS prompt_tokens
-    FROM asked AS a
-  ), chosen AS MATERIALIZED (
-    SELECT e.*, routing.choose(
-      left(coalesce(chat.question_of(e.request -> 'messages'), ''), 100000), e.model, e.prompt_tokens, e.max_tokens,
-      coalesce(jsonb_array_length(e.request #> '{parameters,tools}'), 0), 0, chat.history_chars(e.request -> 'messages')) AS choice
-    FROM estimated AS e
-  ), decided AS MATERIALIZED (
-    SELECT c.n, c.turn_id, c.job_id, c.request, c.max_tokens, c.traceparent, c.timings, c.choice, m.name AS model, m.tier, m.endpoint,
-      m.input_price, m.output_price, c.prompt_tokens + c.max_tokens AS tokens,
-      budget.cost(c.prompt_tokens, c.max_tokens, m.input_price, m.output_price) AS cost_micros, clock_timestamp() AS at
-    FROM chosen AS c
-    JOIN routing.models AS m ON m.name = c.choice ->> 'model'
+  WITH decided AS MATERIALIZED (
+    SELECT a.number - 1 AS n, a.turn_id, a.job_id, a.request, a.max_tokens, a.traceparent, a.timings, c.choice, m.name AS model, m.tier, m.endpoint,
+      m.input_price, m.output_price, a.prompt_tokens + a.max_tokens AS tokens,
+      budget.cost(a.prompt_tokens, a.max_tokens, m.input_price, m.output_price) AS cost_micros, clock_timestamp() AS at
+    FROM (
+      SELECT r.*, gen_random_uuid() AS turn_id, gen_random_uuid() AS job_id,
+        budget.estimate_prompt(r.request -> 'messages') + budget.estimate_tokens((r.request -> 'parameters')::text) AS prompt_tokens
+      FROM ROWS FROM (
+        jsonb_to_recordset(p_requests) AS (request jsonb, model text, max_tokens integer, traceparent text, timings jsonb)
+      ) WITH ORDINALITY AS r (request, model, max_tokens, traceparent, timings, number)
+      WHERE (SELECT a.name FROM routing.aliases AS a WHERE a.tenant_id = v_tenant AND a.name = r.model) IS NULL
+      OFFSET 0
+    ) AS a
+    CROSS JOIN LATERAL (
+      SELECT routing.choose(
+        left(coalesce(chat.question_of(a.request -> 'messages'), ''), 100000), a.model, a.prompt_tokens, a.max_tokens,
+        coalesce(jsonb_array_length(a.request #> '{parameters,tools}'), 0), 0, chat.history_chars(a.request -> 'messages')) AS choice
+      OFFSET 0
+    ) AS c
+    CROSS JOIN LATERAL (SELECT m.* FROM routing.models AS m WHERE m.name = c.choice ->> 'model' OFFSET 0) AS m
     -- One that is on trial is tried by one turn at a time.
-    WHERE NOT EXISTS (SELECT FROM routing.health AS h WHERE h.model = m.name AND h.retry_at IS NOT NULL)
+    WHERE (SELECT h.retry_at FROM routing.health AS h WHERE h.model = m.name) IS NULL
   ), turn AS (
     INSERT INTO chat.turns (tenant_id, id, user_id, request_sha256, retrieval, max_tokens, request, model, tier, routing, status, started_at, timings)
     SELECT v_tenant, d.turn_id, v_user, '', '{"mode": "none"}', d.max_tokens, d.request, d.model, d.tier, d.choice, 'running', d.at,

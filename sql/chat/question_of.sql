@@ -1,20 +1,25 @@
 -- requires: 000_core
 CREATE OR REPLACE FUNCTION chat.question_of(p_messages jsonb)
 RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
 AS $$
-  SELECT CASE jsonb_typeof(m.value -> 'content')
-    WHEN 'string' THEN m.value ->> 'content'
-    WHEN 'array' THEN (
-      SELECT string_agg(part.value ->> 'text', E'\n' ORDER BY part.ordinality)
-      FROM jsonb_array_elements(m.value -> 'content') WITH ORDINALITY AS part
-      WHERE part.value ->> 'type' = 'text')
-  END
-  FROM jsonb_array_elements(p_messages) WITH ORDINALITY AS m
-  WHERE m.value ->> 'role' = 'user'
-  ORDER BY m.ordinality DESC
-  LIMIT 1
+DECLARE
+  v_content jsonb;
+BEGIN
+  -- As a rule it is the last message, so that the others are not looked at.
+  FOR v_at IN REVERSE jsonb_array_length(p_messages) - 1..0 LOOP
+    CONTINUE WHEN p_messages -> v_at ->> 'role' IS DISTINCT FROM 'user';
+    v_content := p_messages -> v_at -> 'content';
+    IF jsonb_typeof(v_content) = 'array' THEN
+      RETURN (
+        SELECT string_agg(part.value ->> 'text', E'\n' ORDER BY part.ordinality)
+        FROM jsonb_array_elements(v_content) WITH ORDINALITY AS part
+        WHERE part.value ->> 'type' = 'text');
+    END IF;
+    RETURN CASE jsonb_typeof(v_content) WHEN 'string' THEN v_content #>> '{}' END;
+  END LOOP;
+  RETURN NULL;
+END
 $$;
 
 COMMENT ON FUNCTION chat.question_of(jsonb) IS 'The text of the last message of a user, of [{role, content}] in the shape of the OpenAI API: what is routed and searched by.';

@@ -2,24 +2,31 @@
 -- The default role is for people whom neither the token nor a grant gives one; a service account has what it was granted.
 CREATE OR REPLACE FUNCTION core.effective_roles(p_tenant_id uuid, p_user_id uuid)
 RETURNS text[]
-LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE
 AS $$
-  SELECT CASE
-    WHEN cardinality(given.roles) = 0 AND u.kind = 'person' THEN array_remove(ARRAY[nullif(ops.setting('oidc_default_role'), '')], NULL)
-    ELSE given.roles
-  END
+DECLARE
+  v_kind text;
+  v_groups text[];
+  v_roles text[];
+BEGIN
+  SELECT u.kind, u.groups, u.roles INTO v_kind, v_groups, v_roles
   FROM core.users AS u
-  CROSS JOIN LATERAL (
-    SELECT ARRAY(
-      SELECT unnest(u.roles)
-      UNION
-      SELECT g.role FROM core.role_grants AS g WHERE g.tenant_id = u.tenant_id AND g.user_id = u.id
-      UNION
-      SELECT g.role FROM core.role_grants AS g WHERE g.tenant_id = u.tenant_id AND g.group_name = ANY (u.groups)
-      ORDER BY 1)
-  ) AS given (roles)
-  WHERE u.tenant_id = p_tenant_id AND u.id = p_user_id
+  WHERE u.tenant_id = p_tenant_id AND u.id = p_user_id;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  v_roles := ARRAY(
+    SELECT unnest(v_roles)
+    UNION
+    SELECT g.role FROM core.role_grants AS g WHERE g.tenant_id = p_tenant_id AND g.user_id = p_user_id
+    UNION
+    SELECT g.role FROM core.role_grants AS g WHERE g.tenant_id = p_tenant_id AND g.group_name = ANY (v_groups)
+    ORDER BY 1);
+  IF v_kind = 'person' AND cardinality(v_roles) = 0 THEN
+    RETURN array_remove(ARRAY[nullif(ops.setting('oidc_default_role'), '')], NULL);
+  END IF;
+  RETURN v_roles;
+END
 $$;
 
 COMMENT ON FUNCTION core.effective_roles(uuid, uuid) IS

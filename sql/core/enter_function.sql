@@ -7,7 +7,7 @@ AS $$
 BEGIN
   -- A tenant that nobody knows is left alone: the event may be late, and its tenant deleted.
   -- An event of before this deployment had a name says local, which names no other place.
-  IF p_region NOT IN (core.own_region(), 'local') OR EXISTS (
+  IF (p_region IS NOT NULL AND p_region NOT IN (core.own_region(), 'local')) OR EXISTS (
     SELECT FROM core.tenant_homes AS h WHERE h.tenant_id = p_tenant_id AND h.region <> core.own_region()) THEN
     PERFORM ops.raise_problem('foreign_event', 'The event, or its tenant, belongs to another region.',
                               jsonb_build_object('region', p_region));

@@ -1,15 +1,10 @@
 -- requires: 000_core
+-- Plain, so that it is inlined: see core.require_tenant.
 CREATE OR REPLACE FUNCTION core.require_user()
 RETURNS uuid
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE
 AS $$
-BEGIN
-  IF core.current_user_id() IS NULL THEN
-    PERFORM ops.raise_problem('unauthenticated', 'The request acts for no user.');
-  END IF;
-  RETURN core.current_user_id();
-END
+  SELECT coalesce(core.current_user_id(), core.unset('unauthenticated', 'The request acts for no user.'))
 $$;
 
 COMMENT ON FUNCTION core.require_user() IS 'The user that the statement acts for; raises unauthenticated.';

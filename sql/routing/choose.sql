@@ -5,7 +5,6 @@ CREATE OR REPLACE FUNCTION routing.choose(
 )
 RETURNS jsonb
 LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   v_features jsonb := routing.circumstances(p_question, p_requested, p_tools, p_passages, p_history_chars);

@@ -4,7 +4,6 @@ CREATE OR REPLACE FUNCTION routing.circumstances(
 )
 RETURNS jsonb
 LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT jsonb_build_object(
     'requested', coalesce(p_requested, 'auto'),

@@ -5,7 +5,6 @@
 CREATE OR REPLACE FUNCTION routing.report(p_model text, p_ok boolean, p_latency_ms double precision DEFAULT NULL, p_error text DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   c_failures constant integer := 5;
