@@ -47,8 +47,9 @@ class Commit(Enum):
     """How a call ends."""
 
     AWAITED = "on disk"
-    EARLY = "on disk, after its locks are gone"
-    UNAWAITED = "some time later on disk"
+    AT_ONCE = "on disk; of what writes, and need not see what the statement that enters has written"
+    EARLY = "as AT_ONCE, after its locks are gone"
+    UNAWAITED = "as AT_ONCE, some time later"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ def _call(function: str, arguments: tuple[str, ...], actor: str, commit: Commit)
         before = "" if entering is None else f"SELECT {entering}; "
         return _Call(f"{before}SELECT * FROM {call}".encode(), int(bool(before)))  # noqa: S608 - names, from the code
     # A row of FROM comes before what is selected for it, so nothing is called for whom it does not admit.
-    one = f"SELECT {call} FROM {', '.join(filter(None, [COMMIT_EARLY, entering]))}"  # noqa: S608
+    admitted = "" if entering is None else f" FROM {entering}"
+    if commit is Commit.AT_ONCE:
+        return _Call(f"SELECT {call}{admitted}".encode(), 0)
+    one = f"SELECT {call}, {COMMIT_EARLY}{admitted}"
     if commit is Commit.UNAWAITED:
         return _Call(one.encode(), 0)
     # When the first transaction is over the locks are gone; a second one waits for the disk.

@@ -97,23 +97,24 @@ class Database:
         rows = await self.rows(function, actor, **arguments)
         return next(iter(rows[0].values()))
 
-    async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """Return the one value of a function that locks a row which many want; otherwise as `call`.
+    async def write(self, commit: Commit, function: str, actor: Actor, /, **arguments: object) -> Any:
+        """Return the one value of a function that writes, in one statement with what admits the actor; otherwise as `call`.
 
-        The call's transaction commits without waiting for the disk, so that its locks are gone at once, and a second one waits,
-        in the same round trip: the log is one sequence, so what is on disk after the second includes the first. The caller is
-        not answered before. (Early lock release: Johnson et al., "Aether", VLDB 2010.)
+        It may lock a row that many want. With Commit.EARLY its transaction commits without waiting for the disk, so that
+        its locks are gone at once, and a second one waits, in the same round trip: the log is one sequence, so what is on
+        disk after the second includes the first. (Early lock release: Johnson et al., "Aether", VLDB 2010.) With
+        Commit.UNAWAITED nobody is told of it before `flush`, or before a later call is on disk.
         """
-        rows = await self._rows(function, actor, arguments, Commit.EARLY)
+        rows = await self._rows(function, actor, arguments, commit)
         return next(iter(rows[0].values()))
+
+    async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
+        """Return the one value as `write` does with Commit.EARLY."""
+        return await self.write(Commit.EARLY, function, actor, **arguments)
 
     async def call_unflushed(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """Return the one value as `call_releasing_early`, without the second transaction.
-
-        Nobody is told of it before `flush`, or before a later call is on disk.
-        """
-        rows = await self._rows(function, actor, arguments, Commit.UNAWAITED)
-        return next(iter(rows[0].values()))
+        """Return the one value as `write` does with Commit.UNAWAITED."""
+        return await self.write(Commit.UNAWAITED, function, actor, **arguments)
 
     async def flush(self) -> None:
         """Return when all that was committed before is on disk."""

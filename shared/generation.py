@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from shared import leases, logs, metrics, telemetry, together
 from shared.answer import Answer, Listener
+from shared.connection import Commit
 from shared.database import Database
 from shared.leases import WORKER, Lease, Verdict
 from shared.principal import Worker
@@ -391,7 +392,11 @@ async def _end_together(run: Run, arguments: Mapping[str, Any]) -> dict[str, Any
         "timings": run.timings(),
     }
     text = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
-    ended = await together.call(run.database, "inference.complete_runs", run.actor, "p_runs", text, p_worker=WORKER)
+    # A second transaction, for the sake of those who wait for the tenant's balance, costs more than where there is nobody.
+    commit = Commit.EARLY if len(_running) > 1 else Commit.AT_ONCE
+    ended = await together.call(
+        run.database, commit, "inference.complete_runs", run.actor, "p_runs", text, p_worker=WORKER
+    )
     return ended and {**ended, "answer": item["content"], "tool_calls": calls}
 
 

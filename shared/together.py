@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import psycopg
 
 from shared import logs
+from shared.connection import Commit
 from shared.database import Database, unavailable
 from shared.principal import Actor
 from shared.problems import Problem
@@ -29,23 +30,22 @@ _running: set[asyncio.Task[None]] = set()
 
 async def call(
     database: Database,
+    commit: Commit,
     function: str,
     actor: Actor,
     parameter: str,
     item: str,
     /,
-    *,
-    on_disk: bool = True,
     **shared: object,
 ) -> Any:
     """Return what an SQL function says of one of several items, or None when the item must be dealt with by itself.
 
     `item` is JSON; the function takes an array of them in `parameter`, beside `shared`, and returns an object by their numbers
-    in it. It does all or nothing, so that what stands against one of them leaves each to be dealt with by itself. Without
-    `on_disk` the caller answers nobody before `flushed`. Raises Problem `database_unavailable`.
+    in it. It does all or nothing, so that what stands against one of them leaves each to be dealt with by itself. With
+    Commit.UNAWAITED the caller answers nobody before `flushed`. Raises Problem `database_unavailable`.
     """
     queues = _queues.setdefault(database, {})
-    key = (function, actor, on_disk, tuple(shared.items()))
+    key = (function, actor, commit, tuple(shared.items()))
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     if (waiting := queues.get(key)) is not None:
         waiting.append((item, answer))
@@ -60,13 +60,13 @@ async def call(
 async def _run(
     database: Database,
     queues: dict[Hashable, Waiting],
-    key: tuple[str, Actor, bool, Any],
+    key: tuple[str, Actor, Commit, Any],
     parameter: str,
     shared: dict[str, Any],
 ) -> None:
     """Call the function until nobody waits for it any more."""
-    function, actor, on_disk, _ = key
-    ask = partial(database.call_releasing_early if on_disk else database.call_unflushed, function, actor, **shared)
+    function, actor, commit, _ = key
+    ask = partial(database.write, commit, function, actor, **shared)
     try:
         while waiting := queues[key]:
             # Who has gone meanwhile wants nothing any more.

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from shared import logs, telemetry, together
 from shared.access import Admission
+from shared.connection import Commit
 from shared.database import Database
 from shared.embeddings import Vector
 from shared.principal import Principal
@@ -70,7 +71,7 @@ async def begin_together(
     with telemetry.database_call(function):
         database = await runtime.database()
         accepted: dict[str, Any] | None = await together.call(
-            database, function, principal, "p_requests", item, on_disk=False, **arguments
+            database, Commit.UNAWAITED, function, principal, "p_requests", item, **arguments
         )
     if accepted is not None:
         accepted["plain"] = True
