@@ -3,9 +3,8 @@
 Whether somebody may do what they ask for is PostgreSQL's decision (core.enter), with the operation's first call.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,47 +29,31 @@ ACCESS_REFUSED = frozenset({"forbidden", "tenant_unset", "tenant_suspended", "us
 """Problems of somebody who is known, and may not do this."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Admission:
     """An admitted request."""
 
     principal: Principal
+    rate: RateLimit | None
     auth_seconds: float
+    rate_seconds: float
     expires_at: datetime | None = None
     """Until when the token is good; None for an API key."""
-    rate: RateLimit | None = None
-    rate_seconds: float = 0.0
-    """How long counting was waited for, before anything else was done."""
-    counting: asyncio.Task[RateLimit | None] | None = None
-    """Counts the request while what it asks for begins."""
-
-    async def counted(self) -> None:
-        """Return when the request has been counted; raises Problem `rate_limited`."""
-        if self.counting is not None:
-            counting, self.counting = self.counting, None
-            self.rate = await counting
 
     def headers(self) -> dict[str, str]:
         """Return the headers that tell the caller its rate."""
         return self.rate.headers() if self.rate else {}
 
 
-def guarded(operation: str, handler: Handler, *, meanwhile: bool = False) -> Handler:
-    """Return the handler behind the door, for an operation of core.operations().
-
-    `meanwhile`: the handler may begin while the request is counted, where its caller had plenty left a moment ago. It awaits
-    Admission.counted before it does what cannot be taken back, and takes back what it has done when that raises.
-    """
+def guarded(operation: str, handler: Handler) -> Handler:
+    """Return the handler behind the door, for an operation of core.operations()."""
 
     @wraps(handler)
     async def endpoint(request: Request) -> Response:
-        admission = request.state.admission = await admit(request, operation, meanwhile=meanwhile)
+        admission = request.state.admission = await admit(request, operation)
         try:
             async with watched(request, admission.principal):
-                try:
-                    response = await handler(request)
-                finally:
-                    await admission.counted()
+                response = await handler(request)
         except Problem as problem:
             problem.headers.update(admission.headers())
             raise
@@ -118,10 +101,8 @@ async def watched(connection: HTTPConnection, caller: Principal) -> AsyncIterato
         raise
 
 
-async def admit(
-    connection: HTTPConnection, operation: str, token: str | None = None, *, meanwhile: bool = False
-) -> Admission:
-    """Authenticate and count one request of a connection; `meanwhile`, as in `guarded`, perhaps count it later.
+async def admit(connection: HTTPConnection, operation: str, token: str | None = None) -> Admission:
+    """Authenticate and count one request of a connection.
 
     The token is the Authorization header's, unless the connection has told another one since. A refused one is audited.
     Raises Unauthenticated; Problem `tenant_elsewhere` or `residency_refused` for a tenant that is not at home here,
@@ -144,32 +125,15 @@ async def admit(
         await _refuse_access(connection, principal, unknown)
         raise unknown
     known = time.perf_counter()
-    metrics.steps().labels("auth").observe(known - begun)
-    admission = Admission(principal, known - begun, identity.expires_at)
     # A key with a limit of its own has a window of its own; all else of one user shares the user's.
     window = f"user:{principal.subject}" if limit is None else f"key:{principal.api_key_id}"
-    counting = _count(principal, window, settings.rate_limit_per_minute if limit is None else limit)
-    if meanwhile and rate_limit.has_plenty(principal.tenant_id, window):
-        admission.counting = asyncio.create_task(_after(counting))
-        # Whoever asked may have gone.
-        admission.counting.add_done_callback(lambda done: done.cancelled() or done.exception())
-    else:
-        admission.rate = await counting
-        admission.rate_seconds = time.perf_counter() - known
-    return admission
-
-
-async def _count(principal: Principal, window: str, limit: int) -> RateLimit | None:
-    begun = time.perf_counter()
-    rate = await rate_limit.check(runtime.redis(), principal.tenant_id, window, limit)
-    metrics.steps().labels("rate_limit").observe(time.perf_counter() - begun)
-    return rate
-
-
-async def _after(counting: Coroutine[Any, Any, RateLimit | None]) -> RateLimit | None:
-    """Count when what the request asks for is under way."""
-    await asyncio.sleep(0)
-    return await counting
+    rate = await rate_limit.check(
+        runtime.redis(), principal.tenant_id, window, settings.rate_limit_per_minute if limit is None else limit
+    )
+    counted = time.perf_counter()
+    metrics.steps().labels("auth").observe(known - begun)
+    metrics.steps().labels("rate_limit").observe(counted - known)
+    return Admission(principal, rate, known - begun, counted - known, identity.expires_at)
 
 
 async def _refuse_access(connection: HTTPConnection, caller: Principal, problem: Problem) -> None:

@@ -158,12 +158,6 @@ def start(
     return task
 
 
-async def give_up(job: dict[str, Any], actor: Worker, problem: Problem) -> None:
-    """Fail a job that this process has leased and not begun, for a problem of its request: it is charged nothing."""
-    run_ = Run(await runtime.database(), actor, job, None, None, None, plain=True)
-    await _fail(run_, UpstreamError(problem.code, problem.detail))
-
-
 @contextmanager
 def _awaited() -> Iterator[None]:
     """Have `_leave` wait for what the current task does."""

@@ -97,8 +97,6 @@ class Operation:
     request_types: tuple[str, ...] = ("application/json",)
     parameters: tuple[str, ...] = field(default=())
     """Query and header parameters, as `query:name` or `header:Name`."""
-    meanwhile: bool = False
-    """Whether it may begin while the request is counted: see shared.access.guarded."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +129,7 @@ def application(title: str, operations: Sequence[Operation], errors: Errors = PR
         return HTMLResponse(page(title, operations))
 
     routes = [
-        Route(
-            o.path,
-            o.handler if o.permission == PUBLIC else guarded(o.permission, o.handler, meanwhile=o.meanwhile),
-            methods=[o.method],
-        )
+        Route(o.path, o.handler if o.permission == PUBLIC else guarded(o.permission, o.handler), methods=[o.method])
         for o in operations
     ]
     routes.append(Route("/openapi.json", serve_document, methods=["GET"]))

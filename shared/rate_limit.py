@@ -7,7 +7,6 @@ in PostgreSQL and never fails open.
 """
 
 import asyncio
-import time
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,9 +17,6 @@ from shared import logs, metrics
 from shared.problems import Problem
 
 WINDOW_SECONDS = 60
-PLENTY = 8
-"""So many requests were left when a window was last looked at: one more will hardly be refused."""
-MAX_WINDOWS = 10_000
 PATIENCE_SECONDS = 0.5
 """A Redis that hangs counts as one that is down."""
 
@@ -59,23 +55,9 @@ class RateLimit:
         }
 
 
-_left: dict[str, tuple[int, float]] = {}
-"""What was left of the windows that this process has looked at, and when that is too long ago (monotonic seconds)."""
-
-
-def _key(tenant_id: UUID, window: str) -> str:
-    return f"rate:{{{tenant_id}}}:{window}"
-
-
-def has_plenty(tenant_id: UUID, window: str) -> bool:
-    """Return whether there was plenty left of a tenant's window of late. Only `check` says whether a request is within it."""
-    left, until = _left.get(_key(tenant_id, window), (0, 0.0))
-    return left >= PLENTY and time.monotonic() < until
-
-
 async def check(redis: Redis, tenant_id: UUID, window: str, limit: int) -> RateLimit | None:
     """Count one request in a tenant's window; raises Problem `rate_limited`; returns None when Redis does not answer."""
-    key = _key(tenant_id, window)
+    key = f"rate:{{{tenant_id}}}:{window}"
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             allowed, used, reset = await redis.eval(SLIDING_WINDOW, 1, key, WINDOW_SECONDS, limit)
@@ -84,9 +66,6 @@ async def check(redis: Redis, tenant_id: UUID, window: str, limit: int) -> RateL
         logs.warning("rate_limit_unchecked", tenant_id=tenant_id, error=type(error).__name__)
         return None
     state = RateLimit(limit, limit - used, reset)
-    if len(_left) >= MAX_WINDOWS:
-        _left.clear()
-    _left[key] = state.remaining, time.monotonic() + WINDOW_SECONDS
     if not allowed:
         raise Problem(
             "rate_limited",

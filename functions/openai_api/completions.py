@@ -40,14 +40,9 @@ async def create(request: Request) -> Response:
     if refused := asked.refused():
         raise Problem("invalid_request", f"{refused[0]}: is not supported.", extra={"errors": [{"field": refused[0]}]})
     accepted = await _begin(request, admission, asked)
-    actor = Worker(admission.principal.tenant_id, FUNCTION)
-    try:
-        await admission.counted()
-    except Problem as problem:
-        await generation.give_up(accepted["job"], actor, problem)
-        raise
     heard = Heard()
     if "job" in accepted:
+        actor = Worker(admission.principal.tenant_id, FUNCTION)
         # Messages that are as the client sent them do not come back.
         job = accepted["job"] | {"messages": accepted["job"]["messages"] or asked.messages}
         heard.run = generation.start(
@@ -62,10 +57,7 @@ async def create(request: Request) -> Response:
 
 
 async def _begin(request: Request, admission: Admission, asked: Completion) -> dict[str, Any]:
-    """Begin the turn, with others of the same user that begin just now where that can be.
-
-    Only such a one has begun when the request is counted.
-    """
+    """Begin the turn, with others of the same user that begin just now where that can be."""
     arguments: dict[str, object] = {
         "p_messages": _json("messages", asked.messages),
         "p_parameters": _json("parameters", asked.parameters()),
@@ -99,7 +91,6 @@ async def _begin_together(admission: Admission, arguments: dict[str, object]) ->
 
 async def _begin_alone(admission: Admission, arguments: dict[str, object]) -> dict[str, Any]:
     """Begin the turn; where the database says that it needs the question's vector, make it and begin again."""
-    await admission.counted()
     settings = get_settings()
     arguments |= {"p_worker": WORKER, "p_lease": settings.job_lease(), "p_timings": turns.timings(admission)}
     database, principal = await runtime.database(), admission.principal

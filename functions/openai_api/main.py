@@ -20,7 +20,6 @@ APPLICATION = application(
             "chat.ask",
             Completion,
             parameters=("header:Idempotency-Key", "header:traceparent"),
-            meanwhile=True,
         ),
         Operation("GET", "/v1/models", catalog.list_models, "The names that a request may ask for", "routing.models"),
         Operation("GET", "/v1/models/{model:path}", catalog.show_model, "One of these names", "routing.models"),

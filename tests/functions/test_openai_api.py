@@ -12,7 +12,6 @@ import pytest
 from openai import AsyncOpenAI, DefaultAioHttpClient
 
 from shared import together
-from shared.rate_limit import PLENTY
 from shared.runtime import runtime
 from shared.settings import get_settings
 from tests.functions.asgi import Reply as Response
@@ -325,41 +324,6 @@ async def test_too_many_requests_are_the_sdks_rate_limit_error_and_say_how_long_
     assert headers["ratelimit-remaining"] == "0"
     assert "x-should-retry" not in headers, "the client may wait and ask again"
     assert len(upstream.requests) == 1
-
-
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_request_that_is_found_to_be_too_many_when_it_has_begun_is_taken_back(
-    platform: Platform, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, streamed: bool
-) -> None:
-    limit = 2 * PLENTY
-    monkeypatch.setenv("RATE_LIMIT_PER_MINUTE", str(limit))
-    get_settings.cache_clear()
-    upstream.chat = stream(*text("Fine."))
-    body = {"model": STANDARD, "messages": QUESTION, "stream": streamed}
-    first = await post(platform, body)
-    assert (first.status, first.headers["ratelimit-remaining"]) == (200, str(limit - 1))
-    asked = len(upstream.requests)
-    with platform.database.connect() as operator:
-        charged = operator.value("SELECT sum(settled) FROM budget.balances")
-    # Others of the user's processes take all that is left; this one has not heard of it.
-    redis: Any = runtime.redis()
-    window = f"rate:{{{platform.tenants[0]}}}:user:ann"
-    [[_, now]] = await redis.zrange(window, 0, 0, withscores=True)
-    await redis.zadd(window, {f"other:{n}": now for n in range(limit - 1)})
-    refused = await post(platform, body)
-    assert (refused.status, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
-    assert refused.headers["ratelimit-remaining"] == "0"
-    assert int(refused.headers["retry-after"]) > 0
-    assert (platform.held(), len(upstream.requests)) == (0, asked)
-    with platform.database.connect() as operator:
-        assert operator.value("SELECT sum(settled) FROM budget.balances") == charged
-        turns = "SELECT status, error_code, prompt_tokens FROM chat.turns ORDER BY created_at DESC LIMIT 1"
-        assert operator.query(turns) == [("failed", "rate_limited", 0)]
-        assert operator.query("SELECT status FROM inference.jobs WHERE status NOT IN ('completed', 'failed')") == []
-    # Now it has: the next one is counted before anything is begun.
-    before = platform.counts()
-    assert (await post(platform, body)).status == 429
-    assert platform.counts() == before
 
 
 async def test_tenants_share_neither_keys_of_requests_nor_names_nor_answers(
