@@ -131,8 +131,8 @@ async def admit(connection: HTTPConnection, operation: str, token: str | None = 
         runtime.redis(), principal.tenant_id, window, settings.rate_limit_per_minute if limit is None else limit
     )
     counted = time.perf_counter()
-    metrics.steps().labels("auth").observe(known - begun)
-    metrics.steps().labels("rate_limit").observe(counted - known)
+    metrics.step("auth").observe(known - begun)
+    metrics.step("rate_limit").observe(counted - known)
     return Admission(principal, rate, known - begun, counted - known, identity.expires_at)
 
 

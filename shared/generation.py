@@ -292,7 +292,7 @@ async def _stream_answer(run: Run, begun: float) -> None:
                     continue
                 if not answer.pieces:
                     answer.first_token_seconds = time.perf_counter() - begun
-                    metrics.steps().labels("first_token").observe(answer.first_token_seconds)
+                    metrics.step("first_token").observe(answer.first_token_seconds)
                 piece = answer.add(item)
                 if run.listener is not None:
                     run.listener(piece)

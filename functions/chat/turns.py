@@ -86,7 +86,7 @@ async def accept(
     if settings.rerank_model:
         steps["rerank"] = begins - vector_at
     for step, seconds in steps.items():
-        metrics.steps().labels(step).observe(seconds)
+        metrics.step(step).observe(seconds)
     return accepted, steps
 
 
@@ -108,7 +108,7 @@ async def regenerate(request: Request) -> Response:
         p_timings=timings(admission),
     )
     steps = {"begin_turn": time.perf_counter() - begun}
-    metrics.steps().labels("begin_turn").observe(steps["begin_turn"])
+    metrics.step("begin_turn").observe(steps["begin_turn"])
     return _answer(admission, accepted, steps, streamed=wanted.stream)
 
 
