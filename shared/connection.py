@@ -8,6 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -130,6 +131,9 @@ class Connection(AsyncConnection[Any]):
         results = await self._answer()
         for result in results:
             if _failed(result):
+                if self.pgconn.transaction_status == TransactionStatus.INERROR:
+                    with suppress(psycopg.Error):
+                        await self.rollback()
                 raise errors.error_from_result(result, encoding=self.info.encoding)
         rows = self._rows(results[call.place])
         self.used_at = time.monotonic()
@@ -210,11 +214,12 @@ class Connection(AsyncConnection[Any]):
         try:
             await self.cancel_safe(timeout=CANCEL_SECONDS)
             await self.wait(generators.execute(self.pgconn), timeout=CANCEL_SECONDS)
-        except BaseException:
-            # Nobody knows what it is at.
+        except BaseException as error:
+            # Nobody knows what it is at. But that the caller is cancelled is what it is told.
             self._unwatch()
             self.pgconn.finish()
-            raise
+            if not isinstance(error, Exception):
+                raise
 
     async def wait(self, *arguments: Any, **options: Any) -> Any:
         """Run a generator of psycopg's, which watches the socket by itself."""

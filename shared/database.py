@@ -151,11 +151,12 @@ class Database:
         One that was just used is not asked. Where one is closed the others are as a rule, as after a restart of the server;
         they go with it, because the pool waits longer before each next one that it tries.
         """
-        if time.monotonic() - connection.used_at < TRUSTED_SECONDS:
-            return
-        readable = select.poll()
-        readable.register(connection.fileno(), select.POLLIN)
-        if readable.poll(0):
+        if not connection.closed:
+            if time.monotonic() - connection.used_at < TRUSTED_SECONDS:
+                return
+            readable = select.poll()
+            readable.register(connection.fileno(), select.POLLIN)
+        if connection.closed or readable.poll(0):
             # Closed on this side too, or the pool would offer it again.
             await connection.close()
             if connection.used_at > self._drained_at:

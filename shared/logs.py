@@ -55,11 +55,12 @@ def configure(level: int = logging.INFO) -> None:
 
 def info(event: str, **fields: object) -> None:
     """Log what happened."""
-    if _direct is not None:
-        with suppress(OSError, ValueError):  # whoever reads it may have gone; that is no fault of a request's
-            sys.stderr.write(_direct.line(time.time(), "info", event, fields) + "\n")
+    if _direct is None:
+        _logger.info(event, extra={"fields": fields})
         return
-    _logger.info(event, extra={"fields": fields})
+    # As logging has it: a line that cannot be written is no fault of what it tells of.
+    with suppress(Exception):
+        sys.stderr.write(_direct.line(time.time(), "info", event, fields) + "\n")
 
 
 def warning(event: str, **fields: object) -> None:

@@ -230,6 +230,8 @@ class Batch:
             await _send(redis, writers)
         finally:
             self._sending = None
+            if not self._writers:
+                self._due = math.inf
             if sent is not None:
                 sent.set_result(None)
             self._schedule(redis)

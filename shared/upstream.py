@@ -198,7 +198,7 @@ class _Events:
         items: list[Delta | Usage] = []
         self.done = not data
         try:
-            chunks, ended = _chunks(block.strip())
+            chunks, ended = _chunks(block.strip(b"\r\n"))
             for item in self._read(chunks):
                 items.append(item)
                 self.finished = self.finished or (isinstance(item, Delta) and item.finish_reason is not None)

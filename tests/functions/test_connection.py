@@ -93,6 +93,24 @@ async def test_what_nobody_waits_for_is_cancelled_and_the_connection_used_again(
     assert await pool.call(f"{schema}.backend") == backend
 
 
+async def test_who_is_cancelled_hears_of_that_also_when_the_call_cannot_be(
+    pool: Pool, database: Database, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("refused")
+
+    backend = await pool.call(f"{schema}.backend")
+    monkeypatch.setattr(Connection, "cancel_safe", refuse)
+    asking = asyncio.create_task(pool.call(f"{schema}.wait", p_seconds=600.0))
+    await until_waiting(database, schema, 1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await pool.call(f"{schema}.backend") != backend, "nobody knows what the old one is at"
+    with database.connect() as operator:
+        operator.value("SELECT pg_terminate_backend(%s)", [backend])
+
+
 async def test_a_call_that_fails_leaves_the_connection_usable(pool: Pool, schema: str) -> None:
     backend = await pool.call(f"{schema}.backend")
     actor = Worker(uuid4(), "probe")

@@ -9,6 +9,11 @@ from shared.http_protocol import MAX_HEAD_BYTES
 from tests.functions.platform import Platform
 from tests.functions.talk import PATIENCE_SECONDS, Server, serving
 
+OTHER_PROTOCOL = (
+    b"POST /nowhere HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 37\r\n\r\n"
+    b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+)
+"""Its body would be the next request."""
 LINE = b"X-Filling: " + b"x" * 1011 + b"\r\n"
 
 
@@ -66,12 +71,25 @@ async def test_heads_within_the_bound_and_long_bodies_are_taken_however_they_are
     [
         b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         b"GET /health/live HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        OTHER_PROTOCOL,
+        b"GET /health/live HTTP/1.1\r\n\r\n",
+        b"GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         b"GET /health/live HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n",
         b"GET /health/live HTTP/1.1\r\nHost: a\r\nX-A: b\x00c\r\n\r\n",
         b"NOTHING\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     ],
-    ids=["two lengths", "length and chunks", "space in a name", "NUL in a value", "no request", "TLS"],
+    ids=[
+        "two lengths",
+        "length and chunks",
+        "another protocol",
+        "no host",
+        "two hosts",
+        "space in a name",
+        "NUL in a value",
+        "no request",
+        "TLS",
+    ],
 )
 async def test_what_is_no_http_is_refused(server: Server, request_: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", server.config.port)
@@ -79,4 +97,36 @@ async def test_what_is_no_http_is_refused(server: Server, request_: bytes) -> No
     async with asyncio.timeout(PATIENCE_SECONDS):
         assert (await answer(reader))[0] == b"HTTP/1.1 400 Bad Request"
         assert await reader.read() == b""
+        writer.close()
+
+
+async def test_an_upgrade_that_is_not_understood_is_ignored_and_the_connection_ends(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.config.port)
+    get = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
+    writer.write(get + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await answer(reader))[0] == b"HTTP/1.1 200 OK"
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_trailers_without_an_end_are_refused(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.config.port)
+    head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        sending = asyncio.create_task(send(writer, [head, *[LINE] * (2 * MAX_HEAD_BYTES // len(LINE))]))
+        assert (await answer(reader))[0] == b"HTTP/1.1 404 Not Found"
+        assert await reader.read() != b"", "it is told why"
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.close()
+
+
+async def test_a_head_that_begins_in_the_read_that_ends_another_is_not_taken_for_it(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.config.port)
+    body = b"x" * (MAX_HEAD_BYTES + 4000)
+    post = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        parts = [post[:24], post[24:] + body + b"GET /health/live HTTP/1.1\r\nHos", b"t: a\r\n\r\n"]
+        await send(writer, parts)
+        assert [(await answer(reader))[0] for _ in range(2)] == [b"HTTP/1.1 404 Not Found", b"HTTP/1.1 200 OK"]
         writer.close()

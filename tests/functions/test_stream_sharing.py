@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from infra.local.redis import EmbeddedRedis
 from shared import stream_reader
 from shared.stream_reader import EntriesLostError, StoredEvent, StreamReader, StreamUnreadableError, read
-from shared.streams import BEGINNING, TurnWriter, key
+from shared.streams import BEGINNING, TurnWriter, drain, key
 
 PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.005
@@ -339,3 +339,15 @@ async def test_an_event_reads_the_same_parsed_and_encoded(redis: Redis) -> None:
         fields = dict(line.split(": ", 1) for line in event.encode().decode().strip().split("\n"))
         assert fields == {"id": event.id, "event": event.event, "data": event.json}
         assert json.loads(fields["data"]) == event.data
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_is_written_after_a_drain_that_met_a_write_is_sent(redis: Redis) -> None:
+    stream = writer(redis, "drained")
+    writing = stream.put("turn.started", {})
+    # It is being sent.
+    await asyncio.sleep(0)
+    await drain(redis)
+    assert writing.done()
+    await stream.write("turn.completed", {})
+    assert [event for _, event, _ in await entries(redis, "drained")] == ["turn.started", "turn.completed"]
