@@ -109,12 +109,8 @@ class Database:
         return next(iter(rows[0].values()))
 
     async def call_releasing_early(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """Return the one value as `write` does with Commit.EARLY."""
+        """Return the one value as `write` does with Commit.EARLY, which suits nearly all that write."""
         return await self.write(Commit.EARLY, function, actor, **arguments)
-
-    async def call_unflushed(self, function: str, actor: Actor, /, **arguments: object) -> Any:
-        """Return the one value as `write` does with Commit.UNAWAITED."""
-        return await self.write(Commit.UNAWAITED, function, actor, **arguments)
 
     async def flush(self) -> None:
         """Return when all that was committed before is on disk."""
@@ -144,7 +140,7 @@ class Database:
                 raise unavailable() from error
             raise
 
-    async def _check_open(self, connection: "Connection") -> None:
+    async def _check_open(self, connection: Connection) -> None:
         """Raise psycopg.OperationalError when the server has closed an idle connection; the pool then takes another one.
 
         This asks the socket, not the server: a connection on which nothing is asked has nothing to read, unless it is closed.
@@ -177,10 +173,10 @@ class _Pool(AsyncConnectionPool[Connection]):
         self._pool = _Stack()
 
 
-class _Stack(deque["Connection"]):
+class _Stack(deque[Connection]):
     """What is put in last stands first."""
 
-    def append(self, connection: "Connection", /) -> None:
+    def append(self, connection: Connection, /) -> None:
         """Put a connection before the others."""
         self.appendleft(connection)
 

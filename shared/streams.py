@@ -180,7 +180,7 @@ class Batch:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
 
-    def add(self, writer: TurnWriter, redis: Redis, urgency: "Urgency") -> asyncio.Future[None]:
+    def add(self, writer: TurnWriter, redis: Redis, urgency: Urgency) -> asyncio.Future[None]:
         """Have sent what the writer has; return what is done when it was, whatever came of it."""
         loop = asyncio.get_running_loop()
         self._writers[writer] = None

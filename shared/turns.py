@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -35,7 +36,7 @@ async def reserve(database: Database, principal: Principal, function: str, /, **
     A reservation is not on disk yet: nobody is told of it, and when it is lost nothing is but a charge.
     """
     with telemetry.database_call("budget.reserve_question"):
-        told = await _begin(database, database.call_unflushed, principal, function, arguments)
+        told = await _begin(database, partial(database.write, Commit.UNAWAITED), principal, function, arguments)
         if "turn_id" in told:
             await together.flushed(database)
         return told

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from shared.connection import Connection
+from shared.connection import Commit, Connection
 from shared.database import Database as Pool
 from shared.principal import Worker
 from shared.problems import Problem
@@ -59,8 +59,8 @@ async def until_waiting(database: Database, schema: str, count: int) -> None:
 async def test_text_comes_back_as_it_was_sent(pool: Pool, schema: str, text: str) -> None:
     assert await pool.call(f"{schema}.echo", p_text=text) == text
     actor = Worker(uuid4(), "probe")
-    assert await pool.call_unflushed(f"{schema}.echo", actor, p_text=text) == text
-    assert await pool.call_releasing_early(f"{schema}.echo", actor, p_text=text) == text
+    for commit in Commit:
+        assert await pool.write(commit, f"{schema}.echo", actor, p_text=text) == text
 
 
 async def test_rows_that_come_in_many_parts_do_not_hold_up_what_else_goes_on(pool: Pool, schema: str) -> None:
@@ -114,9 +114,9 @@ async def test_who_is_cancelled_hears_of_that_also_when_the_call_cannot_be(
 async def test_a_call_that_fails_leaves_the_connection_usable(pool: Pool, schema: str) -> None:
     backend = await pool.call(f"{schema}.backend")
     actor = Worker(uuid4(), "probe")
-    for call in (pool.call, pool.call_unflushed, pool.call_releasing_early):
+    for commit in Commit:
         with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"):
-            await call(f"{schema}.fail", actor)
+            await pool.write(commit, f"{schema}.fail", actor)
         assert await pool.call_releasing_early(f"{schema}.backend", actor) == backend
 
 
